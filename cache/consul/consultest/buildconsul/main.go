@@ -1,0 +1,22 @@
+// Buildconsul compiles the Consul binary that tests use and prints its path, so that the slow first build can happen ahead of the tests.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/connectd/connectd/cache/consul/consultest/internal/build"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	path, err := build.Consul(ctx, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "buildconsul:", err)
+		os.Exit(1)
+	}
+	fmt.Println(path)
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package consultest
+
+import "syscall"
+
+// dieWithParent asks for nothing: only Linux offers it, so elsewhere a killed test binary
+// leaves its agents behind.
+func dieWithParent() *syscall.SysProcAttr {
+	return nil
+}
