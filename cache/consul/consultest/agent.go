@@ -1,7 +1,6 @@
 package consultest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,13 +146,13 @@ func (a *Agent) launch() error {
 		return a.serving()
 	})
 	switch {
-	case exited && bytes.Contains(a.log(), []byte("address already in use")):
+	case exited && strings.Contains(tail(a.logFile()), "address already in use"):
 		return errPortTaken
 	case exited:
-		return fmt.Errorf("the agent ended at once; its log ends with\n%s", a.logTail())
+		return fmt.Errorf("the agent ended at once; its log ends with\n%s", tail(a.logFile()))
 	case err != nil:
 		p.end(os.Kill, stopGrace)
-		return fmt.Errorf("not ready after %v: %w; its log ends with\n%s", startTimeout, err, a.logTail())
+		return fmt.Errorf("not ready after %v: %w; its log ends with\n%s", startTimeout, err, tail(a.logFile()))
 	}
 	a.process = p
 	return nil
@@ -267,21 +266,18 @@ func (a *Agent) send(sig os.Signal) {
 func (a *Agent) cleanup() {
 	a.Stop()
 	if a.t.Failed() {
-		a.t.Logf("the log of %s ends with\n%s", a.NodeName, a.logTail())
+		a.t.Logf("the log of %s ends with\n%s", a.NodeName, tail(a.logFile()))
 	}
 }
 
-func (a *Agent) log() []byte {
-	content, err := os.ReadFile(a.logFile())
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return content
-}
-
-func (a *Agent) logTail() string {
+// tail returns the last lines of a log file.
+func tail(path string) string {
 	const lines = 40
-	all := strings.Split(strings.TrimSpace(string(a.log())), "\n")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(content)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 

@@ -1,0 +1,3 @@
+// Package cache keeps an immutable snapshot of every watched service, current
+// from a Source and durable through a Store.
+package cache

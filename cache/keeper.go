@@ -1,0 +1,362 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/connectd/connectd/intentions"
+)
+
+// keeper owns everything that changes. It runs in one goroutine: it takes all
+// messages that wait, persists what changed and publishes it under one index.
+type keeper struct {
+	c *Cache
+
+	index    uint64
+	overview overview
+	bundle   *BundlePart
+	members  map[intentions.Service]*membership
+	rows     map[intentions.Service]json.RawMessage
+	policies map[intentions.Service]*PolicyPart
+	leaves   map[intentions.Service]*LeafPart
+	// held are leaves that no known bundle verifies yet.
+	held map[intentions.Service]*Leaf
+	// lastConfirmed is the record of confirmation times last written.
+	lastConfirmed []byte
+
+	round round
+}
+
+// round is what one turn of the keeper changed and has not published.
+type round struct {
+	stamped   bool
+	dirty     map[intentions.Service]bool
+	bundle    bool
+	set       bool
+	leaves    bool
+	confirmed []*confirmation
+	answers   []answer
+	found     []*found
+	batch     map[string]map[string][]byte
+}
+
+type answer struct {
+	to  chan error
+	err error
+}
+
+const (
+	// gatherAtMost bounds the messages taken in one round.
+	gatherAtMost = 256
+	// publishAfter is how long a slow disk may hold a publication back.
+	publishAfter = 25 * time.Millisecond
+	// housekeepingEvery is how often old requests are forgotten and
+	// confirmation times written.
+	housekeepingEvery = time.Minute
+)
+
+func newKeeper(c *Cache) *keeper {
+	return &keeper{
+		c:        c,
+		members:  map[intentions.Service]*membership{},
+		rows:     map[intentions.Service]json.RawMessage{},
+		policies: map[intentions.Service]*PolicyPart{},
+		leaves:   map[intentions.Service]*LeafPart{},
+		held:     map[intentions.Service]*Leaf{},
+		round:    newRound(),
+	}
+}
+
+func newRound() round {
+	return round{dirty: map[intentions.Service]bool{}, batch: map[string]map[string][]byte{}}
+}
+
+func (k *keeper) run(ctx context.Context) error {
+	tick := time.NewTicker(housekeepingEvery)
+	defer tick.Stop()
+	expiry := time.NewTimer(0)
+	defer expiry.Stop()
+	for {
+		select {
+		case m := <-k.c.mail:
+			k.take(m)
+			k.takeWaiting()
+		case <-expiry.C:
+			k.expireLeaves(time.Now())
+		case now := <-tick.C:
+			k.housekeep(now)
+		case <-ctx.Done():
+			k.writeConfirmations()
+			k.publish(ctx)
+			return nil
+		}
+		k.publish(ctx)
+		expiry.Reset(k.untilExpiry(time.Now()))
+	}
+}
+
+func (k *keeper) takeWaiting() {
+	for range gatherAtMost {
+		select {
+		case m := <-k.c.mail:
+			k.take(m)
+		default:
+			return
+		}
+	}
+}
+
+func (k *keeper) take(m message) {
+	if m.ask != nil {
+		k.round.answers = append(k.round.answers, answer{m.ask.taken, k.takeAsk(m.ask)})
+		return
+	}
+	if m.found != nil {
+		k.takeFound(m.found)
+		return
+	}
+	u := m.update
+	if u.Bundle != nil {
+		k.takeBundle(u.Bundle)
+	}
+	if u.Default != nil && k.c.cfg.Default == nil {
+		k.takeDefault(*u.Default)
+	}
+	if u.Local != nil {
+		k.takeLocal(u.Local)
+	}
+	for s, raw := range u.Intentions {
+		k.takeIntentions(s, raw)
+	}
+	if u.Leaf != nil {
+		k.takeLeaf(u.Leaf)
+	}
+	if u.Datacenter != "" {
+		k.overview.datacenter, k.overview.node = u.Datacenter, u.Node
+	}
+	for _, x := range u.Conditions {
+		k.c.conditions.set(x)
+	}
+}
+
+// stamp returns the index of this round's publication.
+func (k *keeper) stamp() uint64 {
+	k.round.stamped = true
+	return k.index + 1
+}
+
+func (k *keeper) takeBundle(b *Bundle) {
+	if !k.acceptTrustDomain(b.TrustDomain) {
+		return
+	}
+	k.round.confirmed = append(k.round.confirmed, &k.c.bundleConfirmed)
+	if k.bundle != nil && k.bundle.Bundle.Equal(b) {
+		return
+	}
+	// Leaves need a new look only where a root left the bundle.
+	narrower := k.bundle != nil && lostRoot(k.bundle.Bundle, b)
+	first := k.bundle == nil
+	k.bundle = &BundlePart{Index: k.stamp(), Bundle: b}
+	k.round.bundle = true
+	k.put(bucketMeta, keyBundle, encodeBundle(k.bundle))
+	for s := range k.members {
+		k.round.dirty[s] = true
+		if first {
+			k.rebuildPolicy(s)
+		}
+	}
+	now := time.Now()
+	for s, leaf := range k.held {
+		k.adoptLeaf(s, leaf, now)
+	}
+	for s, part := range k.leaves {
+		if narrower || part.Error != "" {
+			k.judgeLeaf(s, now)
+		}
+	}
+}
+
+func lostRoot(old, new *Bundle) bool {
+	have := map[string]bool{}
+	for i := range new.Roots {
+		have[new.Roots[i].CertPEM] = true
+	}
+	for i := range old.Roots {
+		if !have[old.Roots[i].CertPEM] {
+			return true
+		}
+	}
+	return false
+}
+
+// watchTrustDomain is the condition of an upstream that changed its trust
+// domain.
+const watchTrustDomain = "trust_domain"
+
+// acceptTrustDomain refuses an upstream that suddenly speaks for another trust
+// domain: a trust domain never changes in the life of a cluster.
+func (k *keeper) acceptTrustDomain(td string) bool {
+	want := k.c.cfg.TrustDomain
+	if want == "" && k.bundle != nil {
+		want = k.bundle.Bundle.TrustDomain
+	}
+	x := Condition{Watch: watchTrustDomain}
+	if want != "" && want != td {
+		x.Failure = &Failure{Kind: FailureInvalid, Message: "upstream now speaks for trust domain " + td +
+			" instead of " + want + "; if the cluster was rebuilt, stop the daemon and empty its store, " +
+			"or set trust_domain in the consul block"}
+	}
+	k.c.conditions.set(x)
+	return x.Failure == nil
+}
+
+func (k *keeper) takeDefault(d intentions.DefaultAction) {
+	if k.overview.fallbackKnown && k.overview.fallback == d {
+		return
+	}
+	if d.Allow && (k.overview.fallbackKnown && !k.overview.fallback.Allow) {
+		k.c.logger.Warn("default action changed to allow", "origin", d.Origin)
+	}
+	k.overview.fallback, k.overview.fallbackKnown = d, true
+	k.put(bucketMeta, keyDefault, encode(defaultRecord(d)))
+	for s := range k.members {
+		k.rebuildPolicy(s)
+	}
+}
+
+func (k *keeper) takeIntentions(s intentions.Service, raw json.RawMessage) {
+	e := (*k.c.services.Load())[s]
+	if k.members[s] == nil {
+		return
+	}
+	if len(raw) == 0 {
+		raw = json.RawMessage("null")
+	}
+	if e != nil {
+		k.round.confirmed = append(k.round.confirmed, &e.policyConfirmed)
+	}
+	if old, known := k.rows[s]; known && bytes.Equal(old, raw) {
+		return
+	}
+	k.rows[s] = raw
+	k.rebuildPolicy(s)
+}
+
+// rebuildPolicy compiles a service's policy anew once all its inputs are known.
+func (k *keeper) rebuildPolicy(s intentions.Service) {
+	raw, known := k.rows[s]
+	if !known || k.bundle == nil || !k.overview.fallbackKnown {
+		return
+	}
+	part, err := newPolicyPart(s, k.bundle.Bundle.TrustDomain, k.overview.fallback, raw)
+	x := Condition{Watch: WatchIntentions, Service: s}
+	if err != nil {
+		// The source checked the rows, so this is a defect; the old policy
+		// stays and grows stale.
+		x.Failure = &Failure{Kind: FailureInvalid, Message: err.Error()}
+		k.c.conditions.set(x)
+		return
+	}
+	part.Index = k.stamp()
+	k.policies[s] = part
+	k.round.dirty[s] = true
+	k.put(bucketPolicy, serviceKey(s), encodePolicy(part))
+}
+
+func newPolicyPart(s intentions.Service, trustDomain string, d intentions.DefaultAction, raw json.RawMessage) (*PolicyPart, error) {
+	list, err := intentions.ParseIntentions(raw)
+	if err != nil {
+		return nil, err
+	}
+	policy, rowOfRule := intentions.NewPolicy(s, trustDomain, d, list)
+	return &PolicyPart{
+		Table: intentions.Compile(policy), Intentions: list, Raw: raw, rowOfRule: rowOfRule,
+	}, nil
+}
+
+func (k *keeper) takeLeaf(l *Leaf) {
+	if m := k.members[l.Service]; m == nil || !m.wantsLeaf() {
+		return
+	}
+	if part := k.leaves[l.Service]; part != nil && part.Leaf.CertPEM == l.CertPEM {
+		return
+	}
+	k.adoptLeaf(l.Service, l, time.Now())
+}
+
+// adoptLeaf makes a leaf current if the bundle verifies it, and holds it back
+// otherwise: no reader ever sees a leaf that its bundle does not verify.
+func (k *keeper) adoptLeaf(s intentions.Service, l *Leaf, now time.Time) {
+	if k.bundle == nil || l.Verify(k.bundle.Bundle, l.clamp(now)) != nil {
+		k.held[s] = l
+		return
+	}
+	delete(k.held, s)
+	k.leaves[s] = &LeafPart{Index: k.stamp(), Leaf: l}
+	k.round.dirty[s], k.round.leaves = true, true
+	k.put(bucketLeaf, serviceKey(s), encodeLeaf(k.leaves[s]))
+	if l.Expired(now) {
+		k.judgeLeaf(s, now)
+	}
+}
+
+// clamp moves now into the leaf's own dates, so that only the chain is judged.
+func (l *Leaf) clamp(now time.Time) time.Time {
+	if now.Before(l.NotBefore) {
+		return l.NotBefore
+	}
+	if now.After(l.NotAfter) {
+		return l.NotAfter
+	}
+	return now
+}
+
+// judgeLeaf marks a leaf that must not be presented any more, or clears it.
+func (k *keeper) judgeLeaf(s intentions.Service, now time.Time) {
+	part := k.leaves[s]
+	verdict := ""
+	switch {
+	case part.Leaf.Expired(now):
+		verdict = LeafErrorExpired
+	case part.Leaf.Verify(k.bundle.Bundle, part.Leaf.clamp(now)) != nil:
+		verdict = LeafErrorUntrusted
+	}
+	if verdict == part.Error {
+		return
+	}
+	k.leaves[s] = &LeafPart{Index: k.stamp(), Leaf: part.Leaf, Error: verdict}
+	k.round.dirty[s], k.round.leaves = true, true
+	k.put(bucketLeaf, serviceKey(s), encodeLeaf(k.leaves[s]))
+	if verdict != "" {
+		k.c.logger.Error("leaf cannot be used any more", "service", s.String(), "error", verdict)
+	}
+}
+
+func (k *keeper) expireLeaves(now time.Time) {
+	for s, part := range k.leaves {
+		if part.Error == "" && part.Leaf.Expired(now) && k.bundle != nil {
+			k.judgeLeaf(s, now)
+		}
+	}
+}
+
+// untilExpiry is the time until the next leaf passes its end.
+func (k *keeper) untilExpiry(now time.Time) time.Duration {
+	next := time.Hour
+	for _, part := range k.leaves {
+		if part.Error == "" {
+			// A leaf is expired only after its last instant.
+			next = min(next, part.Leaf.NotAfter.Sub(now)+time.Millisecond)
+		}
+	}
+	return max(next, 0)
+}
+
+func (k *keeper) put(bucket, key string, value []byte) {
+	if k.round.batch[bucket] == nil {
+		k.round.batch[bucket] = map[string][]byte{}
+	}
+	k.round.batch[bucket][key] = value
+}
