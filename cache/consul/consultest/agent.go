@@ -264,10 +264,11 @@ func (a *Agent) send(sig os.Signal) {
 }
 
 func (a *Agent) cleanup() {
-	a.Stop()
 	if a.t.Failed() {
+		// Before Stop, which would fill the end of the log with itself.
 		a.t.Logf("the log of %s ends with\n%s", a.NodeName, tail(a.logFile()))
 	}
+	a.Stop()
 }
 
 // tail returns the last lines of a log file.

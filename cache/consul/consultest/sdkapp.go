@@ -30,7 +30,8 @@ type SDKApp struct {
 //	leaf         Name, Index, Wait           asks for a leaf
 //	roots        Index, Wait, Uncached       asks for the trust bundle
 //	storm_start  Name, Address, Destination, Rate  dials in the background until storm_stop
-//	storm_stop   Name                        gives Storm
+//	storm_status Name                        gives Storm so far
+//	storm_stop   Name                        finishes the handshakes under way and gives Storm
 //	close        Name                        ends the service and its listeners
 type SDKCommand struct {
 	Do          string  `json:"do"`
@@ -93,7 +94,7 @@ type SDKStorm struct {
 }
 
 // StartSDKApp runs sdkapp until the test ends. addr is its CONSUL_HTTP_ADDR, and env has
-// further variables, like CONSUL_HTTP_TOKEN=...; none of the test's own reach it.
+// further variables, like CONSUL_HTTP_TOKEN=...; it inherits no CONSUL_ variable.
 func StartSDKApp(t testing.TB, addr string, env ...string) *SDKApp {
 	t.Helper()
 	app := &SDKApp{logFile: filepath.Join(t.TempDir(), "sdkapp.log")}

@@ -11,7 +11,7 @@ import (
 )
 
 // An sdkTest is the app with the services web, other, db and raw, of which web may call db
-// and raw, and db serves HTTP.
+// and raw, and db serves HTTP; late comes later and may call raw.
 type sdkTest struct {
 	*SDKApp
 	agent *Agent
@@ -24,7 +24,7 @@ func TestSDKAppWithConsul(t *testing.T) {
 	t.Parallel()
 	a := Start(t, Options{DefaultIntentionPolicy: "deny", UnixSocket: true})
 	a.WriteIntentions(t, "db", allow("web"))
-	a.WriteIntentions(t, "raw", allow("web"))
+	a.WriteIntentions(t, "raw", allow("web"), allow("late"))
 	app := StartSDKApp(t, "unix://"+a.SocketPath)
 	for _, name := range []string{"web", "other", "db", "raw"} {
 		if !app.MustDo(t, SDKCommand{Do: "service", Name: name}).Ready {
@@ -119,30 +119,47 @@ func (s *sdkTest) get(t *testing.T) {
 	}
 }
 
-// storm rotates the root under handshakes that must all succeed, and others that must all fail.
+// storm rotates the root under handshakes that must all succeed, and others that must all
+// fail. A service that comes after the rotation has a leaf of the new root; raw keeps its
+// own for up to half a minute, because Consul spreads renewals over that time.
 func (s *sdkTest) storm(t *testing.T) {
 	raw := s.MustDo(t, SDKCommand{Do: "serve_raw", Name: "raw"}).Address
 	for _, name := range []string{"web", "other"} {
 		s.MustDo(t, SDKCommand{Do: "storm_start", Name: name, Address: raw, Destination: "raw", Rate: 50})
 	}
-	dial := SDKCommand{Do: "dial", Name: "web", Address: raw, Destination: "raw"}
-	before := s.MustDo(t, dial).PeerSerial
+	s.handshakes(t, 10)
 	s.agent.RotateRoot(t)
-	Eventually(t, stepTimeout, "a new leaf in handshakes", func() error {
-		// Consul spreads renewals over half a minute unless somebody asks.
-		s.MustDo(t, SDKCommand{Do: "leaf", Name: "raw"})
-		got := s.MustDo(t, dial)
-		if !got.Accepted || got.PeerSerial == before {
-			return errors.New("the old leaf: " + got.Error)
+	s.MustDo(t, SDKCommand{Do: "service", Name: "late"})
+	Eventually(t, stepTimeout, "a handshake with a leaf of the new root", func() error {
+		got := s.MustDo(t, SDKCommand{Do: "dial", Name: "late", Address: raw, Destination: "raw"})
+		if !got.Accepted {
+			return errors.New(got.Error)
 		}
 		return nil
 	})
+	s.handshakes(t, 10)
 	if web := s.MustDo(t, SDKCommand{Do: "storm_stop", Name: "web"}).Storm; web.OK == 0 || web.Failed > 0 {
 		t.Errorf("web: %+v", *web)
 	}
 	if other := s.MustDo(t, SDKCommand{Do: "storm_stop", Name: "other"}).Storm; other.OK > 0 || other.Failed == 0 {
 		t.Errorf("other: %+v", *other)
 	}
+}
+
+// handshakes waits until both storms have made n more.
+func (s *sdkTest) handshakes(t *testing.T, n int) {
+	t.Helper()
+	made := func(name string) int {
+		storm := s.MustDo(t, SDKCommand{Do: "storm_status", Name: name}).Storm
+		return storm.OK + storm.Failed
+	}
+	web, other := made("web"), made("other")
+	Eventually(t, stepTimeout, "more handshakes", func() error {
+		if made("web") < web+n || made("other") < other+n {
+			return errors.New("not enough")
+		}
+		return nil
+	})
 }
 
 func (s *sdkTest) close(t *testing.T) {

@@ -77,6 +77,8 @@ func (a *app) dispatch(ctx context.Context, c command) (answer, error) {
 		return s.get(ctx, c.URL)
 	case "storm_start":
 		return a.startStorm(ctx, s, c)
+	case "storm_status":
+		return s.stormStatus()
 	case "storm_stop":
 		return s.stopStorm()
 	case "close":

@@ -54,9 +54,20 @@ func (a *app) startStorm(ctx context.Context, s *service, c command) (answer, er
 	return answer{}, nil
 }
 
+// errNoStorm answers commands for a storm that is not there.
+var errNoStorm = errors.New("no storm is under way")
+
+func (s *service) stormStatus() (answer, error) {
+	if s.storm == nil {
+		return answer{}, errNoStorm
+	}
+	result := s.storm.status()
+	return answer{Storm: &result}, nil
+}
+
 func (s *service) stopStorm() (answer, error) {
 	if s.storm == nil {
-		return answer{}, errors.New("no storm is under way")
+		return answer{}, errNoStorm
 	}
 	result := s.storm.stop()
 	s.storm = nil
@@ -120,11 +131,19 @@ func (st *storm) count(a answer, began time.Duration) {
 	}
 }
 
+// status is a copy of the counts.
+func (st *storm) status() stormResult {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	result := st.result
+	result.Errors = slices.Clone(result.Errors)
+	result.FailedAfterMS = slices.Clone(result.FailedAfterMS)
+	result.PeerSerials = len(st.serials)
+	return result
+}
+
 func (st *storm) stop() stormResult {
 	st.cancel()
 	<-st.done
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.result.PeerSerials = len(st.serials)
-	return st.result
+	return st.status()
 }
