@@ -250,7 +250,11 @@ func (a *Agent) end(sig os.Signal) {
 }
 
 // Pause freezes the agent: connections stay open and nothing answers.
-func (a *Agent) Pause() { a.send(syscall.SIGSTOP) }
+func (a *Agent) Pause() {
+	a.t.Helper()
+	a.send(syscall.SIGSTOP)
+	Eventually(a.t, stopGrace, "a pause", func() error { return frozen(a.process.cmd.Process.Pid) })
+}
 
 // Resume ends a Pause.
 func (a *Agent) Resume() { a.send(syscall.SIGCONT) }
@@ -273,7 +277,7 @@ func (a *Agent) cleanup() {
 
 // tail returns the last lines of a log file.
 func tail(path string) string {
-	const lines = 40
+	const lines = 100
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
