@@ -1,0 +1,3 @@
+// Package store keeps records in one bbolt file: it knows bytes, buckets and
+// keys, and nothing of what they mean.
+package store
