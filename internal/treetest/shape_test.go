@@ -21,8 +21,9 @@ const (
 // A sleepException allows one test function to sleep.
 type sleepException struct{ file, function, reason string }
 
-// sleepExceptions is empty, and good reasons are rare: a bubble of testing/synctest waits
-// without sleeping, and a real agent is asked again until it answers.
+// sleepExceptions has to stay short. A sleep that waits for something is never a reason: it
+// is too short on a busy machine and too long on every other. One in a bubble of
+// testing/synctest, which takes no time, can be.
 var sleepExceptions []sleepException
 
 func TestPackageComments(t *testing.T) {
@@ -54,7 +55,7 @@ func TestNoSleepInTests(t *testing.T) {
 		for _, s := range sleeps(f) {
 			at := slices.IndexFunc(sleepExceptions, func(e sleepException) bool { return e.file == f.path && e.function == s.function })
 			if at < 0 {
-				t.Errorf("%s:%d: %s sleeps: wait for the event, or use testing/synctest", f.path, s.line, s.function)
+				t.Errorf("%s:%d: %s sleeps: wait for the event, or give a reason in sleepExceptions", f.path, s.line, s.function)
 				continue
 			}
 			used[sleepExceptions[at]] = true
