@@ -71,7 +71,7 @@ consul: ## compile the Consul that tests run; minutes the first time, cached aft
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
-	@targets=$$(go test -list '^Fuzz' ./... | awk '/^Fuzz/ { names[n++] = $$1 } \
+	@targets=$$(go test -list '^Fuzz' $(PKG) | awk '/^Fuzz/ { names[n++] = $$1 } \
 	  $$1 == "ok" { for (i = 0; i < n; i++) print $$2 "#" names[i]; n = 0 }'); \
 	if [ -z "$$targets" ]; then echo "no fuzz target found"; exit 1; fi; \
 	for target in $$targets; do \
