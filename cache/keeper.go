@@ -360,3 +360,19 @@ func (k *keeper) put(bucket, key string, value []byte) {
 	}
 	k.round.batch[bucket][key] = value
 }
+
+// PolicyOf builds the policy of a destination that is not watched from rows
+// that were just read, under the trust domain and default action in force.
+func (c *Cache) PolicyOf(destination intentions.Service, raw json.RawMessage) (*PolicyPart, error) {
+	bundle, _ := c.Bundle()
+	o := c.overall.Load()
+	if bundle == nil || !o.fallbackKnown {
+		return nil, &Failure{Kind: FailureUnreachable, Message: "the trust bundle and the default action are not known yet"}
+	}
+	part, err := newPolicyPart(destination, bundle.Bundle.TrustDomain, o.fallback, raw)
+	if err != nil {
+		return nil, err
+	}
+	part.Index = o.index
+	return part, nil
+}

@@ -94,6 +94,7 @@ const (
 	FailureThrottled   = "throttled"
 	FailureInvalid     = "invalid_answer"
 	FailureUpstream    = "upstream_error"
+	FailureFiltered    = "discovery_filtered"
 	FailureStore       = "store"
 )
 

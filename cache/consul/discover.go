@@ -3,7 +3,6 @@ package consul
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
@@ -22,9 +21,6 @@ const (
 // pollLookup is the pace of a lookup on plain HTTP, where a held query would
 // cost a connection.
 const pollLookup = 2 * time.Second
-
-// ErrFiltered means that ACLs hid every instance.
-var ErrFiltered = errors.New("ACLs hid every instance: the read token needs service:read and node:read")
 
 // Discover implements cache.Discoverer.
 func (s *Source) Discover(ctx context.Context, l cache.Lookup, have *cache.Discovered) (*cache.Discovered, error) {
@@ -54,7 +50,8 @@ func (s *Source) Discover(ctx context.Context, l cache.Lookup, have *cache.Disco
 		return nil, err
 	}
 	if len(instances) == 0 && a.filtered {
-		return nil, ErrFiltered
+		return nil, &cache.Failure{Kind: cache.FailureFiltered, Message: "ACLs hid every instance of " +
+			l.Service.String() + ": the read token needs service:read on it and node:read"}
 	}
 	return &cache.Discovered{Body: a.body, Instances: instances, UpstreamIndex: max(a.index, 1)}, nil
 }

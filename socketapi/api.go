@@ -1,0 +1,175 @@
+package socketapi
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/connectd/connectd/cache"
+	"github.com/connectd/connectd/intentions"
+)
+
+// Upstream answers what is not cached. A development authority has none.
+type Upstream interface {
+	// Pass sends a GET with the daemon's token and returns Consul's answer as
+	// it is; an error means that there was none.
+	Pass(ctx context.Context, path string, query url.Values) (status int, header http.Header, body []byte, err error)
+	// LiveIntentions reads the rows of a destination that is not watched.
+	LiveIntentions(ctx context.Context, destination intentions.Service) (json.RawMessage, error)
+}
+
+// Config is what the API needs. It is copied.
+type Config struct {
+	Cache     *cache.Cache
+	Admission Admission
+	// Upstream may be nil.
+	Upstream Upstream
+	// Version and UpstreamName are shown in the status.
+	Version      string
+	UpstreamName string
+	Logger       hclog.Logger
+}
+
+// api holds what handlers share.
+type api struct {
+	cfg      Config
+	logger   hclog.Logger
+	started  time.Time
+	admin    bool
+	stopping chan struct{}
+	// passing shares identical requests that are on their way to Consul.
+	passing singleflight.Group
+}
+
+// Server serves one socket. Run it with Serve.
+type Server struct {
+	api    *api
+	router *router
+	http   *http.Server
+}
+
+// New makes the server of the main socket.
+func New(cfg Config) *Server {
+	s := newServer(cfg)
+	s.api.addOwnRoutes(s.router)
+	s.api.addConsulRoutes(s.router)
+	return s
+}
+
+// NewAdmin makes the server of the admin socket, whose mode keeps everybody
+// but the administrator out: it shows all services.
+func NewAdmin(cfg Config) *Server {
+	cfg.Admission = everyone{}
+	s := newServer(cfg)
+	s.api.admin = true
+	s.api.addOwnRoutes(s.router)
+	return s
+}
+
+// everyone admits whoever could open the admin socket, except for keys, which
+// leave the daemon only to an admitted process.
+type everyone struct{}
+
+func (everyone) Admit(_ Peer, g Grant, _ intentions.Service) bool { return g != GrantLeaf }
+
+const (
+	readHeaderTimeout = 2 * time.Second
+	idleTimeout       = time.Minute
+	maxHeaderBytes    = 8 << 10
+	maxRequestBytes   = 64 << 10
+)
+
+func newServer(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	a := &api{cfg: cfg, logger: cfg.Logger.Named("socket"), started: time.Now(), stopping: make(chan struct{})}
+	r := &router{mux: chi.NewRouter(), api: a}
+	r.mux.NotFound(a.notFound)
+	return &Server{api: a, router: r, http: &http.Server{
+		Handler:           a.strict(r.mux),
+		ConnContext:       withConnection,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          a.logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}}
+}
+
+// Routes lists what is registered, for those who check grants.
+func (s *Server) Routes() []Route { return slices.Clone(s.router.routes) }
+
+// Handler returns the server's handler, for benchmarks and tests.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve answers on l until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// Shutdown answers everything that waits with what there is, and then closes
+// the connections.
+func (s *Server) Shutdown(ctx context.Context) error {
+	close(s.api.stopping)
+	return s.http.Shutdown(ctx)
+}
+
+var errStopping = &apiError{http.StatusServiceUnavailable, CodeShuttingDown, "the daemon is stopping; try again", 1}
+
+// strict refuses paths that two readers could understand differently, before
+// anything looks at them.
+func (a *api) strict(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		c := &call{Request: req, w: w, api: a, route: &Route{}}
+		if req.URL.Host != "" || !plainPath(req.URL.EscapedPath()) {
+			c.fail(badRequest("the path is not in its plain form: no '%%', '//', '.' segments or other scripts"))
+			return
+		}
+		req.Body = http.MaxBytesReader(w, req.Body, maxRequestBytes)
+		next.ServeHTTP(w, req)
+	})
+}
+
+// plainPath reports whether a path has one meaning only.
+func plainPath(p string) bool {
+	if p == "" || p[0] != '/' {
+		return false
+	}
+	start := 1
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		if c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == ';' {
+			return false
+		}
+		if c != '/' || i == 0 {
+			continue
+		}
+		if segment := p[start:i]; segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+		start = i + 1
+	}
+	last := p[start:]
+	return last != "." && last != ".."
+}
+
+// notFound names the path, what is served here, and the remedy.
+func (a *api) notFound(w http.ResponseWriter, req *http.Request) {
+	c := &call{Request: req, w: w, api: a, route: &Route{}}
+	c.fail(&apiError{status: http.StatusNotFound, code: CodeNoSuchRoute, message: "no route " + clip(req.URL.Path) +
+		": this is connectd, which serves its own /v1 routes and, for Consul's Connect SDK, the agent's " +
+		"connect/ca/roots, connect/ca/leaf, connect/authorize, intentions/match, health and query/execute; " +
+		"for registration, KV and the rest keep CONSUL_HTTP_ADDR on the Consul agent and give the SDK a client " +
+		"of its own whose address is this socket"})
+}

@@ -1,0 +1,200 @@
+package socketapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/connectd/connectd/cache"
+	"github.com/connectd/connectd/intentions"
+)
+
+// maxQuestions bounds a batch.
+const maxQuestions = 256
+
+// question asks whether a source may reach a destination, with a request
+// where that is known.
+type question struct {
+	Destination string       `json:"destination"`
+	Source      string       `json:"source"`
+	Request     *requestWire `json:"request,omitempty"`
+}
+
+// requestWire is an HTTP request as far as permissions look at it.
+type requestWire struct {
+	Method  string              `json:"method"`
+	Path    string              `json:"path"`
+	Headers map[string][]string `json:"headers,omitempty"`
+}
+
+type questions struct {
+	question
+	Requests *[]question `json:"requests,omitempty"`
+}
+
+// decisionWire is the answer to a question.
+type decisionWire struct {
+	Decision   string       `json:"decision"`
+	Allowed    bool         `json:"allowed"`
+	Reason     string       `json:"reason"`
+	Index      uint64       `json:"index"`
+	AgeSeconds float64      `json:"age_seconds"`
+	Freshness  string       `json:"freshness"`
+	Via        string       `json:"via,omitempty"`
+	Matched    *matchedWire `json:"matched,omitempty"`
+}
+
+type matchedWire struct {
+	Rule        string `json:"rule"`
+	Permission  *int   `json:"permission,omitempty"`
+	Precedence  int    `json:"precedence"`
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+}
+
+// viaLive marks a decision from a policy that was read for this question.
+const viaLive = "live"
+
+// authorize answers one question or a batch. Its destinations are in the
+// body, so each question is admitted here, by answer.
+func (a *api) authorize(c *call) error {
+	var in questions
+	if err := decodeBody(c, &in); err != nil {
+		return err
+	}
+	if in.Requests == nil {
+		d, err := a.answer(c, in.question)
+		if err != nil {
+			return err
+		}
+		return c.json(d)
+	}
+	if n := len(*in.Requests); n > maxQuestions {
+		return &apiError{status: http.StatusRequestEntityTooLarge, code: CodeTooLarge,
+			message: fmt.Sprintf("%d questions in one batch; at most %d are answered", n, maxQuestions)}
+	}
+	out := struct {
+		Decisions []any `json:"decisions"`
+	}{make([]any, 0, len(*in.Requests))}
+	for _, q := range *in.Requests {
+		d, err := a.answer(c, q)
+		if errors.Is(err, errCallerGone) {
+			return err
+		}
+		if err != nil {
+			e := asAPIError(err)
+			out.Decisions = append(out.Decisions, errorBody{errorDetail{e.code, e.message}})
+			continue
+		}
+		out.Decisions = append(out.Decisions, d)
+	}
+	return c.json(out)
+}
+
+// answer admits and decides one question.
+func (a *api) answer(c *call, q question) (*decisionWire, error) {
+	destination, err := c.named(q.Destination)
+	if err != nil {
+		return nil, err
+	}
+	if q.Source == "" {
+		return nil, badRequest("source is missing: the SPIFFE ID of the calling service")
+	}
+	if err := c.admitFor(destination); err != nil {
+		return nil, err
+	}
+	if snapshot, _ := a.cfg.Cache.Snapshot(destination); snapshot == nil && c.URL.Query().Has("live") {
+		return a.answerLive(c, destination, q)
+	}
+	c.services = []intentions.Service{destination}
+	snapshot, err := c.watched(blocking{}, false, hasPolicy)
+	if err != nil {
+		return nil, err
+	}
+	id, err := intentions.ParseID(q.Source)
+	d := intentions.Decision{Reason: intentions.ReasonInvalidSource}
+	if err == nil {
+		d = withRequest(snapshot.Decide(id), q.Request)
+	}
+	return wireDecision(d, snapshot.Policy, snapshot.Age(time.Now())), nil
+}
+
+// withRequest judges a request against permissions. They are not evaluated
+// yet, so a request that needs them is denied.
+func withRequest(d intentions.Decision, r *requestWire) intentions.Decision {
+	if r != nil && d.Outcome == intentions.PerRequest {
+		return intentions.Decision{Reason: intentions.ReasonUnsupported, Rule: d.Rule}
+	}
+	return d
+}
+
+// answerLive reads the policy of a destination that is not watched for this
+// one question.
+func (a *api) answerLive(c *call, destination intentions.Service, q question) (*decisionWire, error) {
+	if a.cfg.Upstream == nil {
+		return nil, notReady("there is no upstream to read the intentions of %s from", destination)
+	}
+	raw, err := a.cfg.Upstream.LiveIntentions(c.Context(), destination)
+	if err != nil {
+		return nil, err
+	}
+	part, err := a.cfg.Cache.PolicyOf(destination, raw)
+	if err != nil {
+		return nil, err
+	}
+	d := part.Table.DecideURI(q.Source)
+	out := wireDecision(withRequest(d, q.Request), part, 0)
+	out.Via = viaLive
+	return out, nil
+}
+
+func wireDecision(d intentions.Decision, p *cache.PolicyPart, age time.Duration) *decisionWire {
+	out := &decisionWire{
+		Decision: d.Outcome.String(), Allowed: d.Allowed(), Reason: d.Reason.String(),
+		Index: p.Index, AgeSeconds: seconds(age), Freshness: freshness(age),
+	}
+	if d.Rule == 0 {
+		return out
+	}
+	policy := p.Table.Policy()
+	rule := &policy.Rules[d.Rule-1]
+	out.Matched = &matchedWire{
+		Rule: rule.ID, Precedence: rule.Precedence,
+		Source: qualified(rule.Source), Destination: qualified(policy.DestinationOf(rule)),
+	}
+	if d.Permission > 0 {
+		n := int(d.Permission) - 1
+		out.Matched.Permission = &n
+	}
+	return out
+}
+
+// qualified writes a service as Consul's tools do: namespace/name, with the
+// partition in front where it is not the default one.
+func qualified(s intentions.Service) string {
+	text := s.Namespace + "/" + s.Name
+	if s.Partition != intentions.DefaultPart {
+		text = s.Partition + "/" + text
+	}
+	return text
+}
+
+// bodyError explains a body that is not what the route takes.
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &apiError{status: http.StatusRequestEntityTooLarge, code: CodeTooLarge,
+			message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit)}
+	}
+	if errors.Is(err, io.EOF) {
+		return badRequest("the body is empty; a JSON object is expected")
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return badRequest("the body is not JSON: %v at byte %d", err, syntax.Offset)
+	}
+	return badRequest("the body does not fit: %v", err)
+}
