@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/connectd/connectd/cache"
-	"github.com/connectd/connectd/cache/devca/entries"
 	"github.com/connectd/connectd/intentions"
 )
 
@@ -33,7 +32,7 @@ type Config struct {
 	// of files in the same formats, by name.
 	Intentions map[string]string
 	// Services are registered on this host as native, beside those of files.
-	Services   []entries.Service
+	Services   []Service
 	Datacenter string
 	// LeafLifetime is the time between the dates of a leaf. A leaf is renewed
 	// after 60 % of it.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/connectd/connectd/cache"
-	"github.com/connectd/connectd/cache/devca/entries"
 	"github.com/connectd/connectd/intentions"
 )
 
@@ -49,6 +48,12 @@ func runCache(t *testing.T, a *Authority, services ...intentions.Service) *cache
 	return c
 }
 
+// pass lets the time of the bubble go by.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func decide(t *testing.T, c *cache.Cache, source string, destination intentions.Service) intentions.Decision {
 	t.Helper()
 	s, _ := c.Snapshot(destination)
@@ -66,7 +71,7 @@ func TestNewRefusesBadConfig(t *testing.T) {
 		{"dir_and_content", Config{Dir: t.TempDir(), Intentions: map[string]string{"a": webToDB}}, "directory"},
 		{"no_dir", Config{Dir: filepath.Join(t.TempDir(), "x")}, "create it"},
 		{"broken_content", Config{Intentions: map[string]string{"a.hcl": "Kind ="}}, "a.hcl:1: "},
-		{"service", Config{Services: []entries.Service{{Name: "web"}}}, "port"},
+		{"service", Config{Services: []Service{{Name: "web"}}}, "port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -80,7 +85,7 @@ func TestEverythingIsServedAndStaysFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(t, Config{
 			Intentions: map[string]string{"sample.hcl": webToDB},
-			Services:   []entries.Service{{Name: "web", Port: 8080}, {Name: "db", Port: 5432}},
+			Services:   []Service{{Name: "web", Port: 8080}, {Name: "db", Port: 5432}},
 		})
 		c := runCache(t, a)
 		for _, s := range []intentions.Service{web, db} {
@@ -98,8 +103,7 @@ func TestEverythingIsServedAndStaysFresh(t *testing.T) {
 		if got := c.Default(); got.Allow || got.Origin != intentions.OriginConfig {
 			t.Errorf("got default action %+v", got)
 		}
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
+		pass(24 * time.Hour)
 		if s, _ := c.Snapshot(db); s.Age(time.Now()) > time.Minute {
 			t.Errorf("got age %s after a day, want a minute at most", s.Age(time.Now()))
 		}
@@ -112,19 +116,16 @@ func TestLeavesAreRenewedAtSixtyPercent(t *testing.T) {
 		c := runCache(t, a, web)
 		first, _ := c.Snapshot(web)
 		due := first.Leaf.Leaf.At(renewAt)
-		time.Sleep(time.Until(due) - time.Millisecond)
-		synctest.Wait()
+		pass(time.Until(due) - time.Millisecond)
 		if same, _ := c.Snapshot(web); same.Leaf != first.Leaf {
 			t.Fatalf("leaf was renewed before %s", due)
 		}
-		time.Sleep(time.Millisecond)
-		synctest.Wait()
+		pass(time.Millisecond)
 		second, _ := c.Snapshot(web)
 		if second.Leaf == first.Leaf {
 			t.Fatal("leaf was not renewed at 60 %")
 		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		pass(time.Hour)
 		if last, _ := c.Snapshot(web); last.Leaf.Error != "" || last.Leaf.Leaf.Expired(time.Now()) {
 			t.Errorf("leaf is not usable after an hour: %q", last.Leaf.Error)
 		}
@@ -157,8 +158,7 @@ func TestRotateKeepsTheOldRootForTwiceALeaf(t *testing.T) {
 		if got := after.Bundle.Bundle.Active().IntermediatesPEM; len(got) != 1 || !strings.HasSuffix(leaf.CertPEM, got[0]) {
 			t.Error("the chain does not end with the active root's intermediate")
 		}
-		time.Sleep(2*time.Hour + time.Minute)
-		synctest.Wait()
+		pass(2*time.Hour + time.Minute)
 		if s, _ := c.Snapshot(web); len(s.Bundle.Bundle.Roots) != 1 {
 			t.Errorf("got %d roots after twice the lifetime of a leaf, want 1", len(s.Bundle.Bundle.Roots))
 		}
@@ -191,8 +191,7 @@ func TestDirectoryIsReadAgainWhenItChanges(t *testing.T) {
 		c := runCache(t, a, db)
 		look := func() {
 			t.Helper()
-			time.Sleep(lookEvery)
-			synctest.Wait()
+			pass(lookEvery)
 		}
 		expect := func(source string, allowed bool) {
 			t.Helper()
@@ -249,8 +248,7 @@ func TestDirectoryThatComesBackClearsTheCondition(t *testing.T) {
 			if err := os.Rename(step.from, step.to); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(lookEvery)
-			synctest.Wait()
+			pass(lookEvery)
 			if got := c.Cause(db); (got != nil) != step.fails {
 				t.Errorf("got condition %v, want failing %v", got, step.fails)
 			}

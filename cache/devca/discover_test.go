@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"github.com/connectd/connectd/cache"
-	"github.com/connectd/connectd/cache/devca/entries"
 )
 
 func TestDiscoverAnswersAsConsulDoes(t *testing.T) {
 	a := newAuthority(t, Config{
 		Intentions: map[string]string{"plain.hcl": `service { id = "web-plain" name = "web" port = 1 }`},
-		Services:   []entries.Service{{Name: "web", Port: 8080}},
+		Services:   []Service{{Name: "web", Port: 8080}},
 	})
 	found, err := a.Discover(t.Context(), cache.Lookup{Service: web, Mesh: true, Passing: true}, nil)
 	if err != nil {
@@ -57,7 +56,7 @@ func TestDiscoverAnswersAsConsulDoes(t *testing.T) {
 
 func TestDiscoverBlocksUntilTheAnswerChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAuthority(t, Config{Services: []entries.Service{{Name: "web", Port: 8080}}})
+		a := newAuthority(t, Config{Services: []Service{{Name: "web", Port: 8080}}})
 		lookup := cache.Lookup{Service: web, Mesh: true}
 		have, err := a.Discover(t.Context(), lookup, nil)
 		if err != nil {
@@ -74,7 +73,7 @@ func TestDiscoverBlocksUntilTheAnswerChanges(t *testing.T) {
 			answers <- found
 		}()
 		synctest.Wait()
-		if err := a.AddService(entries.Service{Name: "db", Port: 1}); err != nil {
+		if err := a.AddService(Service{Name: "db", Port: 1}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -7,20 +7,19 @@ import (
 	"slices"
 
 	"github.com/connectd/connectd/cache"
-	"github.com/connectd/connectd/cache/devca/entries"
 	"github.com/connectd/connectd/intentions"
 )
 
 // registered is a service with the index of its registration.
 type registered struct {
-	entries.Service
+	Service
 	index    uint64
 	fromFile bool
 }
 
 // AddService registers a native service on this host, in the place of one with
 // the same ID. The ID is the name if it is empty.
-func (a *Authority) AddService(s entries.Service) error {
+func (a *Authority) AddService(s Service) error {
 	if !intentions.ValidName(s.Name) || s.Port < 1 || s.Port > 65535 {
 		return fmt.Errorf("register service %q with port %d: use a name of letters, digits, dots, "+
 			"dashes and underscores, and a port from 1 to 65535", s.Name, s.Port)
@@ -50,7 +49,7 @@ func (s *state) without(id string) []registered {
 
 // withFileServices returns the services with those of files replaced. A
 // service that was added by a call stays as it is.
-func (s *state) withFileServices(defined []entries.Service, index uint64) []registered {
+func (s *state) withFileServices(defined []Service, index uint64) []registered {
 	list := slices.DeleteFunc(slices.Clone(s.services), func(r registered) bool { return r.fromFile })
 	taken := map[string]bool{}
 	for _, r := range list {
@@ -65,7 +64,7 @@ func (s *state) withFileServices(defined []entries.Service, index uint64) []regi
 }
 
 // indexOf keeps the index of a definition that says the same as before.
-func (s *state) indexOf(d entries.Service, index uint64) uint64 {
+func (s *state) indexOf(d Service, index uint64) uint64 {
 	for _, r := range s.services {
 		if r.fromFile && sameService(r.Service, d) {
 			return r.index
@@ -74,7 +73,7 @@ func (s *state) indexOf(d entries.Service, index uint64) uint64 {
 	return index
 }
 
-func sameService(a, b entries.Service) bool {
+func sameService(a, b Service) bool {
 	a.Place = b.Place
 	return reflect.DeepEqual(a, b)
 }

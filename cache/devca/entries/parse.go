@@ -90,15 +90,15 @@ func ParseFiles(files map[string]string) (Entries, error) {
 	return out, out.checkUnique()
 }
 
-func (e Entries) checkUnique() error {
+func (x Entries) checkUnique() error {
 	destinations := map[string]Place{}
-	for _, x := range e.Intentions {
-		if err := claim(destinations, strings.ToLower(x.Name), x.Place, "destination"); err != nil {
+	for _, e := range x.Intentions {
+		if err := claim(destinations, strings.ToLower(e.Name), e.Place, "destination"); err != nil {
 			return err
 		}
 	}
 	services := map[string]Place{}
-	for _, s := range e.Services {
+	for _, s := range x.Services {
 		if err := claim(services, s.ID, s.Place, "service ID"); err != nil {
 			return err
 		}

@@ -73,18 +73,18 @@ func Encode(rows []Row) (json.RawMessage, error) {
 	return encodeOrdered(list)
 }
 
-// Overlay returns the rows of a destination as they would be if the proposed
-// entries were written: each replaces the entry of its name, without regard to
-// case, and leaves all others alone.
-func Overlay(current json.RawMessage, destination intentions.Service, proposed []Entry) (json.RawMessage, error) {
+// Overlay returns the rows of a destination as they would be if the entries
+// were written: each replaces the entry of its name, without regard to case,
+// and leaves all others alone.
+func (x Entries) Overlay(current json.RawMessage, destination intentions.Service) (json.RawMessage, error) {
 	var list []json.RawMessage
 	if len(current) > 0 {
 		if err := json.Unmarshal(current, &list); err != nil {
 			return nil, fmt.Errorf("overlay intentions: %w", err)
 		}
 	}
-	for i := range proposed {
-		e := &proposed[i]
+	for i := range x.Intentions {
+		e := &x.Intentions[i]
 		if !e.Covers(destination) {
 			continue
 		}

@@ -78,7 +78,7 @@ func TestOverlayReplacesByName(t *testing.T) {
 		{"from_nothing", "", entry("db", "api", "allow"), []string{"api>db allow"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			raw, err := Overlay(json.RawMessage(c.current), intentions.NewService("db"), mustParse(t, c.proposed))
+			raw, err := Entries{Intentions: mustParse(t, c.proposed)}.Overlay(json.RawMessage(c.current), intentions.NewService("db"))
 			if err != nil {
 				t.Fatal(err)
 			}
