@@ -91,21 +91,14 @@ func instanceOf(n *api.Node, s *api.AgentService) cache.Instance {
 	}
 }
 
-// Passed is an answer of Consul's that is handed on as it is.
-type Passed struct {
-	Status int
-	Header http.Header
-	Body   []byte
-}
-
 // Pass sends a GET with the read token and returns whatever Consul says. The
 // error is set only where there was no answer.
-func (s *Source) Pass(ctx context.Context, path string, query url.Values) (Passed, error) {
+func (s *Source) Pass(ctx context.Context, path string, query url.Values) (int, http.Header, []byte, error) {
 	resp, body, err := s.send(ctx, request{path: path, query: query, token: s.read.value()})
 	if err != nil {
-		return Passed{}, err
+		return 0, nil, nil, err
 	}
-	return Passed{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return resp.StatusCode, resp.Header, body, nil
 }
 
 // LiveIntentions reads the intentions of one destination that is not watched.

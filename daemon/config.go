@@ -1,0 +1,241 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/gohcl"
+	"github.com/hashicorp/hcl/v2/hclparse"
+)
+
+// Defaults of the configuration.
+const (
+	DefaultSocket   = "/run/connectd/connectd.sock"
+	DefaultStoreDir = "/var/lib/connectd"
+	DefaultFile     = "/etc/connectd/connectd.hcl"
+	adminName       = "admin.sock"
+)
+
+// Config is the configuration of the daemon, from one file.
+type Config struct {
+	Consul   ConsulConfig
+	Socket   SocketConfig
+	Admin    SocketConfig
+	StoreDir string
+	// MaxStale is the age past which every decision is deny.
+	MaxStale time.Duration
+	// DefaultAction is allow, deny, or empty to take it from Consul.
+	DefaultAction string
+	LogLevel      string
+	LogJSON       bool
+	Services      []ServiceConfig
+}
+
+// ConsulConfig says where Consul is. What is empty comes from Consul's
+// environment variables.
+type ConsulConfig struct {
+	Address             string  `hcl:"address,optional"`
+	TokenFile           string  `hcl:"token_file,optional"`
+	CAFile              string  `hcl:"ca_file,optional"`
+	CAPath              string  `hcl:"ca_path,optional"`
+	CertFile            string  `hcl:"cert_file,optional"`
+	KeyFile             string  `hcl:"key_file,optional"`
+	ServerName          string  `hcl:"tls_server_name,optional"`
+	TrustDomain         string  `hcl:"trust_domain,optional"`
+	SignaturesPerSecond float64 `hcl:"signatures_per_second,optional"`
+}
+
+// SocketConfig is one Unix socket.
+type SocketConfig struct {
+	Path string
+	Mode fs.FileMode
+	// Group owns the socket; empty keeps the daemon's own.
+	Group string
+}
+
+// ServiceConfig is one service block: its token and who may act for it.
+type ServiceConfig struct {
+	Name            string
+	TokenFile       string
+	AllowAnyService bool
+	Allow           []AllowConfig
+}
+
+// AllowConfig is one allow block; all its selectors must match.
+type AllowConfig struct {
+	User   string
+	Group  string
+	Grants []string
+}
+
+// The shapes of the file, before checking. Unknown keys are refused.
+type fileShape struct {
+	Consul   *ConsulConfig  `hcl:"consul,block"`
+	Socket   *socketShape   `hcl:"socket,block"`
+	Admin    *socketShape   `hcl:"admin,block"`
+	Store    *storeShape    `hcl:"store,block"`
+	Policy   *policyShape   `hcl:"policy,block"`
+	Log      *logShape      `hcl:"log,block"`
+	Services []serviceShape `hcl:"service,block"`
+}
+
+type socketShape struct {
+	Path  string `hcl:"path,optional"`
+	Group string `hcl:"group,optional"`
+	Mode  string `hcl:"mode,optional"`
+}
+
+type storeShape struct {
+	Dir string `hcl:"dir,optional"`
+}
+
+type policyShape struct {
+	MaxStale      string `hcl:"max_stale,optional"`
+	DefaultAction string `hcl:"default_action,optional"`
+}
+
+type logShape struct {
+	Level string `hcl:"level,optional"`
+	JSON  bool   `hcl:"json,optional"`
+}
+
+type serviceShape struct {
+	Name            string       `hcl:"name,label"`
+	TokenFile       string       `hcl:"token_file,optional"`
+	AllowAnyService bool         `hcl:"allow_any_service,optional"`
+	Allow           []allowShape `hcl:"allow,block"`
+	Range           hcl.Range    `hcl:",def_range"`
+}
+
+type allowShape struct {
+	User   string    `hcl:"user,optional"`
+	Group  string    `hcl:"group,optional"`
+	Grants []string  `hcl:"grants,optional"`
+	Range  hcl.Range `hcl:",def_range"`
+}
+
+// DefaultConfig is what applies without a file.
+func DefaultConfig() Config {
+	return Config{
+		Socket:   SocketConfig{Path: DefaultSocket, Mode: 0o660},
+		Admin:    SocketConfig{Mode: 0o600},
+		StoreDir: DefaultStoreDir,
+		LogLevel: "info",
+	}
+}
+
+// LoadConfig reads and checks a file. Errors point at the line.
+func LoadConfig(path string) (Config, error) {
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return ParseConfig(path, source)
+}
+
+// ParseConfig checks the text of a file; name appears in errors.
+func ParseConfig(name string, source []byte) (Config, error) {
+	file, diags := hclparse.NewParser().ParseHCL(source, name)
+	var shape fileShape
+	if !diags.HasErrors() {
+		diags = append(diags, gohcl.DecodeBody(file.Body, nil, &shape)...)
+	}
+	if diags.HasErrors() {
+		return Config{}, diagnosticError(diags)
+	}
+	c := DefaultConfig()
+	if shape.Consul != nil {
+		c.Consul = *shape.Consul
+	}
+	if shape.Store != nil && shape.Store.Dir != "" {
+		c.StoreDir = shape.Store.Dir
+	}
+	if shape.Log != nil {
+		c.LogJSON = shape.Log.JSON
+		if shape.Log.Level != "" {
+			c.LogLevel = shape.Log.Level
+		}
+	}
+	err := errors.Join(
+		c.Socket.apply(shape.Socket, "socket"),
+		c.Admin.apply(shape.Admin, "admin"),
+		c.applyPolicy(shape.Policy),
+		c.applyServices(shape.Services),
+		c.checkLog(),
+	)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// diagnosticError shows every problem with its place.
+func diagnosticError(diags hcl.Diagnostics) error {
+	var all []error
+	for _, d := range diags.Errs() {
+		all = append(all, d)
+	}
+	return fmt.Errorf("configuration: %w", errors.Join(all...))
+}
+
+func (s *SocketConfig) apply(shape *socketShape, block string) error {
+	if shape == nil {
+		return nil
+	}
+	if shape.Path != "" {
+		s.Path = shape.Path
+	}
+	s.Group = shape.Group
+	if shape.Mode == "" {
+		return nil
+	}
+	mode, err := strconv.ParseUint(shape.Mode, 8, 32)
+	if err != nil || mode > 0o777 {
+		return fmt.Errorf("%s: mode %q is not an octal mode such as \"0660\"", block, shape.Mode)
+	}
+	s.Mode = fs.FileMode(mode)
+	return nil
+}
+
+func (c *Config) applyPolicy(p *policyShape) error {
+	if p == nil {
+		return nil
+	}
+	switch p.DefaultAction {
+	case "", "allow", "deny":
+		c.DefaultAction = p.DefaultAction
+	default:
+		return fmt.Errorf("policy: default_action %q is neither \"allow\" nor \"deny\"", p.DefaultAction)
+	}
+	if p.MaxStale == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(p.MaxStale)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("policy: max_stale %q is not a duration such as \"72h\"", p.MaxStale)
+	}
+	c.MaxStale = d
+	return nil
+}
+
+func (c *Config) checkLog() error {
+	switch c.LogLevel {
+	case "trace", "debug", "info", "warn", "error":
+		return nil
+	}
+	return fmt.Errorf("log: level %q is not one of trace, debug, info, warn, error", c.LogLevel)
+}
+
+// AdminPath is the path of the admin socket, beside the main one by default.
+func (c *Config) AdminPath() string {
+	if c.Admin.Path != "" {
+		return c.Admin.Path
+	}
+	return filepath.Join(filepath.Dir(c.Socket.Path), adminName)
+}

@@ -1,0 +1,185 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/connectd/connectd/cache"
+	"github.com/connectd/connectd/cache/consul"
+	"github.com/connectd/connectd/intentions"
+	"github.com/connectd/connectd/socketapi"
+	"github.com/connectd/connectd/store"
+)
+
+// Options are what the caller of Run decides.
+type Options struct {
+	Version string
+	Logger  hclog.Logger
+	// Ready is called once both sockets accept connections.
+	Ready func()
+}
+
+// drainFor bounds the time that open requests get at the end.
+const drainFor = 5 * time.Second
+
+// Run runs the daemon beside a Consul agent until ctx ends. A failure to start
+// changes nothing.
+func Run(ctx context.Context, c Config, o Options) error {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	source, err := newConsulSource(c, o.Logger)
+	if err != nil {
+		return err
+	}
+	if err := refuseOwnSocket(c, source.SocketPath()); err != nil {
+		return err
+	}
+	admission, err := admissionOf(c, uint32(os.Geteuid()))
+	if err != nil {
+		return err
+	}
+	return run(ctx, c, o, parts{
+		source: source, upstream: source, name: source.Address(), admission: admission,
+	})
+}
+
+// parts are what differs between a daemon on Consul and a development one.
+type parts struct {
+	source    cache.Source
+	upstream  socketapi.Upstream
+	name      string
+	admission socketapi.Admission
+}
+
+func newConsulSource(c Config, logger hclog.Logger) (*consul.Source, error) {
+	return consul.New(consul.Config{
+		Address: c.Consul.Address, TokenFile: c.Consul.TokenFile, ServiceTokenFiles: c.tokenFiles(),
+		CAFile: c.Consul.CAFile, CAPath: c.Consul.CAPath,
+		CertFile: c.Consul.CertFile, KeyFile: c.Consul.KeyFile, ServerName: c.Consul.ServerName,
+		SignaturesPerSecond: c.Consul.SignaturesPerSecond, Logger: logger,
+	})
+}
+
+// refuseOwnSocket refuses an upstream that is the daemon itself.
+func refuseOwnSocket(c Config, upstream string) error {
+	if upstream == "" {
+		return nil
+	}
+	for _, own := range []string{c.Socket.Path, c.AdminPath()} {
+		if sameFile(own, upstream) {
+			return fmt.Errorf("consul address unix://%s is connectd's own socket; give the agent's "+
+				"(is CONSUL_HTTP_ADDR set for an application?)", upstream)
+		}
+	}
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// admissionOf follows the rules of the configuration; where there are no
+// service blocks at all, the daemon's own user is admitted unless it is root.
+func admissionOf(c Config, uid uint32) (socketapi.Admission, error) {
+	if len(c.Services) == 0 && uid != 0 {
+		return ownUser(uid), nil
+	}
+	return newRules(c.Services)
+}
+
+// run opens the store, restores, listens, and only then watches.
+func run(ctx context.Context, c Config, o Options, p parts) error {
+	records, err := store.Open(c.StoreDir)
+	if err != nil {
+		return err
+	}
+	defer records.Close()
+	snapshots, err := cache.New(cache.Config{
+		Source: p.source, Store: records, Logger: o.Logger, MaxStale: c.MaxStale,
+		Default: configuredDefault(c.DefaultAction), Services: c.watched(), TrustDomain: c.Consul.TrustDomain,
+	})
+	if err != nil {
+		return err
+	}
+	api := socketapi.Config{
+		Cache: snapshots, Admission: p.admission, Upstream: p.upstream,
+		UpstreamName: p.name, Version: o.Version, Logger: o.Logger,
+	}
+	sockets, err := listen(ctx, c)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	serve(ctx, g, socketapi.New(api), sockets.main)
+	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin)
+	o.Logger.Info("serving", "socket", c.Socket.Path, "upstream", p.name, "store", records.Path())
+	if len(c.Services) == 0 && os.Geteuid() == 0 {
+		o.Logger.Warn("nobody is admitted: the daemon runs as root and the configuration has no service block")
+	}
+	if o.Ready != nil {
+		o.Ready()
+	}
+	g.Go(func() error { return snapshots.Run(ctx) })
+	return g.Wait()
+}
+
+func configuredDefault(action string) *intentions.DefaultAction {
+	if action == "" {
+		return nil
+	}
+	return &intentions.DefaultAction{Allow: action == "allow", Origin: intentions.OriginConfig}
+}
+
+func socketGroup(name string) (int, error) {
+	if name == "" {
+		return -1, nil
+	}
+	id, err := groupID(name)
+	if err != nil {
+		return 0, fmt.Errorf("socket: %w", err)
+	}
+	return int(id), nil
+}
+
+// sockets are the listeners of the daemon.
+type sockets struct{ main, admin net.Listener }
+
+func listen(ctx context.Context, c Config) (sockets, error) {
+	gid, err := socketGroup(c.Socket.Group)
+	if err != nil {
+		return sockets{}, err
+	}
+	main, err := socketapi.Listen(ctx, c.Socket.Path, c.Socket.Mode, gid)
+	if err != nil {
+		return sockets{}, err
+	}
+	admin, err := socketapi.Listen(ctx, c.AdminPath(), c.Admin.Mode, -1)
+	if err != nil {
+		_ = main.Close()
+		return sockets{}, err
+	}
+	return sockets{main, admin}, nil
+}
+
+// serve serves a socket until ctx ends.
+func serve(ctx context.Context, g *errgroup.Group, s *socketapi.Server, l net.Listener) {
+	g.Go(func() error { return s.Serve(l) })
+	g.Go(func() error {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor)
+		defer cancel()
+		return s.Shutdown(drain)
+	})
+}
