@@ -95,6 +95,7 @@ func New(cfg Config) (*Authority, error) {
 	if err := a.start(); err != nil {
 		return nil, fmt.Errorf("new development authority: %w", err)
 	}
+	a.logger.Warn("development authority: not for production", "trust_domain", TrustDomain)
 	return a, nil
 }
 
@@ -159,10 +160,18 @@ func (a *Authority) Rotate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("rotate root: %w", err)
 	}
+	if err := a.rotate(time.Now()); err != nil {
+		return fmt.Errorf("rotate root: %w", err)
+	}
+	a.logger.Info("rotated the development root", "root", a.current().bundle.ActiveRootID)
+	return nil
+}
+
+func (a *Authority) rotate(now time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.signer.rotate(time.Now()); err != nil {
-		return fmt.Errorf("rotate root: %w", err)
+	if err := a.signer.rotate(now); err != nil {
+		return err
 	}
 	return a.showBundle()
 }

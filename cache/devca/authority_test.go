@@ -103,7 +103,7 @@ func TestEverythingIsServedAndStaysFresh(t *testing.T) {
 		if got := c.Default(); got.Allow || got.Origin != intentions.OriginConfig {
 			t.Errorf("got default action %+v", got)
 		}
-		pass(24 * time.Hour)
+		pass(24*time.Hour + 299*time.Second)
 		if s, _ := c.Snapshot(db); s.Age(time.Now()) > time.Minute {
 			t.Errorf("got age %s after a day, want a minute at most", s.Age(time.Now()))
 		}
@@ -115,7 +115,7 @@ func TestLeavesAreRenewedAtSixtyPercent(t *testing.T) {
 		a := newAuthority(t, Config{LeafLifetime: MinLeafLifetime})
 		c := runCache(t, a, web)
 		first, _ := c.Snapshot(web)
-		due := first.Leaf.Leaf.At(renewAt)
+		due := first.Leaf.Leaf.At(0.6)
 		pass(time.Until(due) - time.Millisecond)
 		if same, _ := c.Snapshot(web); same.Leaf != first.Leaf {
 			t.Fatalf("leaf was renewed before %s", due)

@@ -135,7 +135,9 @@ func (a *Authority) reload(now time.Time) {
 	}
 	if err != nil {
 		a.refuse(err)
+		return
 	}
+	a.logger.Info("read development directory again", "files", len(files))
 }
 
 // refuse keeps everything as it was and says why.

@@ -143,6 +143,7 @@ func (s *session) leaf(w cache.Want, now *state) (*cache.Leaf, *cache.Update) {
 			}}}
 		}
 	}
+	s.a.logger.Debug("leaf issued", "service", w.Service.String(), "serial_number", leaf.SerialNumber)
 	return leaf, &cache.Update{
 		Leaf:       leaf,
 		Conditions: []cache.Condition{{Watch: cache.WatchLeaf, Service: w.Service}},

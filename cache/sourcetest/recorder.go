@@ -86,6 +86,7 @@ func (r *recorder) Publish(ctx context.Context, u cache.Update) error {
 
 func (r *recorder) take(u cache.Update) {
 	if b := u.Bundle; b != nil && !b.Equal(r.seen.bundle()) {
+		r.checkActive(b)
 		r.seen.bundles = append(r.seen.bundles, b)
 	}
 	if u.Leaf != nil {
@@ -112,6 +113,20 @@ func (r *recorder) take(u cache.Update) {
 		if c.Failure != nil {
 			r.seen.failing[key] = c.Failure.Message
 		}
+	}
+}
+
+// checkActive complains unless exactly the active root of a bundle is marked
+// so.
+func (r *recorder) checkActive(b *cache.Bundle) {
+	var marked []string
+	for _, root := range b.Roots {
+		if root.Active {
+			marked = append(marked, root.ID)
+		}
+	}
+	if want := []string{b.ActiveRootID}; !slices.Equal(marked, want) {
+		r.t.Errorf("got roots %q marked active, want %q", marked, want)
 	}
 }
 

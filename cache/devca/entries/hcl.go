@@ -18,8 +18,8 @@ type hclReader struct {
 
 func parseHCL(file string, src []byte) (*node, error) {
 	tokens, diags := hclsyntax.LexConfig(src, file, hcl.InitialPos)
-	for _, d := range diags {
-		line := 1
+	if len(diags) > 0 {
+		d, line := diags[0], 1
 		if d.Subject != nil {
 			line = d.Subject.Start.Line
 		}

@@ -199,8 +199,19 @@ func (o *object) done() {
 		if slices.ContainsFunc(o.known, func(key string) bool { return matches(m.name, key) }) {
 			continue
 		}
-		slices.Sort(o.known)
-		o.d.fail(m.at, "known here: "+strings.Join(slices.Compact(o.known), ", "),
-			"unknown key %s", o.name(m.name))
+		o.d.fail(m.at, "known here: "+o.knownAs(m.name), "unknown key %s", o.name(m.name))
 	}
+}
+
+// knownAs lists the known names in the style of one that was written.
+func (o *object) knownAs(written string) string {
+	var names []string
+	for _, key := range o.known {
+		if written != "" && unicode.IsLower(rune(written[0])) {
+			key = snake(key)
+		}
+		names = append(names, key)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
 }

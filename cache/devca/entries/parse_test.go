@@ -178,7 +178,7 @@ var refused = []struct {
 	{"native port", "s.hcl", `service { name = "a" connect { native = true } }`, 1, "give the port"},
 	{"sidecar", "s.hcl", `service { name = "a" port = 1 connect { sidecar_service {} } }`, 1, "native = true"},
 	{"proxy", "s.hcl", `service { kind = "connect-proxy" name = "a" port = 1 }`, 1, "proxy or gateway"},
-	{"service key", "s.hcl", `service { name = "a" prot = 1 }`, 1, "unknown key"},
+	{"service key", "s.hcl", `service { name = "a" prot = 1 }`, 1, "unknown key Service[0].prot; known here: address, check, checks, connect, enable_tag_override, id"},
 }
 
 func TestParseFileRefuses(t *testing.T) {
