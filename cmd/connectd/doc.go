@@ -1,0 +1,2 @@
+// Command connectd runs the daemon, and shows and explains what it serves.
+package main

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/connectd/connectd/clients/go/connectd"
+)
+
+func main() { os.Exit(start()) }
+
+func start() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// exitError is the code of every error; commands that answer by their code
+// return an exitCode.
+const exitError = 2
+
+// execute runs one command and returns the exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(stderr, "connectd: "+oneLine(messageOf(ctx, err)))
+	return exitError
+}
+
+// exitCode ends the program with a code and without a message: what there is
+// to say was said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// messageOf is what a person reads of an error.
+func messageOf(ctx context.Context, err error) string {
+	var e *connectd.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Message
+	case ctx.Err() != nil:
+		return "interrupted"
+	}
+	return err.Error()
+}
