@@ -120,13 +120,23 @@ service {
 	}
 }
 
-// refused are the sources of an entry for destination db, or whole files, that
-// Consul refuses.
-var refused = []struct {
+type refusal struct {
 	name, file, text string
 	line             int
 	want             string
-}{
+}
+
+// fileAndText completes a case that gives only sources.
+func (c refusal) fileAndText() (file, text string) {
+	if c.file != "" {
+		return c.file, c.text
+	}
+	return "db.hcl", "Kind = \"service-intentions\"\nName = \"db\"\nSources = [" + c.text + "]\n"
+}
+
+// refused are the sources of an entry for destination db, or whole files, that
+// Consul refuses.
+var refused = []refusal{
 	{"not hcl", "a.hcl", "Kind = \n=", 2, "unexpected"},
 	{"unclosed", "a.hcl", "service {\n", 2, "ends too early"},
 	{"unclosed text", "a.hcl", "Kind = \"x", 1, "close"},
@@ -184,11 +194,7 @@ var refused = []struct {
 func TestParseFileRefuses(t *testing.T) {
 	for _, c := range refused {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-			file, text := c.file, c.text
-			if file == "" {
-				file = "db.hcl"
-				text = "Kind = \"service-intentions\"\nName = \"db\"\nSources = [" + text + "]\n"
-			}
+			file, text := c.fileAndText()
 			_, err := ParseFile(file, []byte(text))
 			var got *Error
 			if !errors.As(err, &got) {
@@ -241,12 +247,12 @@ func FuzzParseFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name, text string) {
 		_, err := ParseFile(name, []byte(text))
-		var refusal *Error
-		if err != nil && !errors.As(err, &refusal) {
+		var got *Error
+		if err != nil && !errors.As(err, &got) {
 			t.Errorf("got %v, want an *Error", err)
 		}
-		if refusal != nil && (refusal.Place.Line < 1 || refusal.Remedy == "") {
-			t.Errorf("got %+v, want a place and a remedy", refusal)
+		if got != nil && (got.Place.Line < 1 || got.Remedy == "") {
+			t.Errorf("got %+v, want a place and a remedy", got)
 		}
 	})
 }
