@@ -2,11 +2,10 @@ package sourcetest
 
 import (
 	"crypto/tls"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/connectd/connectd/cache"
 	"github.com/connectd/connectd/intentions"
@@ -129,14 +128,52 @@ const promptly = 5 * time.Second
 
 func runEndsCleanly(s *stage) {
 	service := s.service("web")
-	before := goleak.IgnoreCurrent()
 	r, stop := s.record(leafWant(service))
 	r.waitLeaf(service)
 	r.waitRows(service)
+	if s.goroutines() == "" {
+		s.t.Error("the goroutines of a running source are not found")
+	}
 	begin := time.Now()
 	stop()
 	if took := time.Since(begin); took > promptly {
 		s.t.Errorf("the source took %s to end, want %s at most", took, promptly)
 	}
-	goleak.VerifyNone(s.t, before)
+	s.checkNothingRuns()
+}
+
+// checkNothingRuns waits until no goroutine of this behaviour's sources is
+// left. Others are not looked at, so that suites can run beside each other.
+func (s *stage) checkNothingRuns() {
+	late := time.NewTimer(promptly)
+	defer late.Stop()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		left := s.goroutines()
+		if left == "" {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-late.C:
+			s.t.Errorf("goroutines of the source still run %s after its end:\n%s", promptly, left)
+			return
+		}
+	}
+}
+
+// goroutines returns the stacks of this behaviour's goroutines.
+func (s *stage) goroutines() string {
+	var all strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
+		s.t.Fatalf("listing goroutines: %v", err)
+	}
+	var own []string
+	for stack := range strings.SplitSeq(all.String(), "\n\n") {
+		if strings.Contains(stack, stageLabel) && strings.Contains(stack, s.suffix) {
+			own = append(own, stack)
+		}
+	}
+	return strings.Join(own, "\n\n")
 }

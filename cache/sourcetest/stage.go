@@ -3,6 +3,7 @@ package sourcetest
 import (
 	"context"
 	"crypto/rand"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func (s *stage) record(wants ...cache.Want) (*recorder, func()) {
 	return r, s.run("source", func(ctx context.Context) error { return source.Run(ctx, r) })
 }
 
+// stageLabel marks the goroutines of a source with the behaviour that they
+// belong to; those that they start inherit it.
+const stageLabel = "sourcetest_stage"
+
 // run calls something that ends when its context does, and returns how to stop
 // it.
 func (s *stage) run(what string, call func(ctx context.Context) error) (stop func()) {
@@ -53,7 +58,7 @@ func (s *stage) run(what string, call func(ctx context.Context) error) (stop fun
 	var err error
 	go func() {
 		defer close(ended)
-		err = call(ctx)
+		pprof.Do(ctx, pprof.Labels(stageLabel, s.suffix), func(ctx context.Context) { err = call(ctx) })
 	}()
 	stopped := false
 	stop = func() {
