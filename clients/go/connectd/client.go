@@ -78,10 +78,25 @@ func ask[T any](ctx context.Context, c *Client, r request) (*T, error) {
 	}
 	out := new(T)
 	if err := json.Unmarshal(body, out); err != nil {
-		return nil, invalidAnswer("the answer to %s from %s is not what connectd sends (%v); "+
-			"are daemon and client of the same release?", r.path, c.socket, err)
+		return nil, invalidAnswer("the answer to %s from %s is not what connectd sends (%s); "+
+			"are daemon and client of the same release?", r.path, c.socket, decodeTrouble(err))
 	}
 	return out, nil
+}
+
+// decodeTrouble describes why an answer cannot be decoded. It leaves the
+// decoder's own words out, because they can quote the answer, and an answer
+// can hold a key.
+func decodeTrouble(err error) string {
+	var kind *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &kind):
+		return "its member " + kind.Field + " is of another type"
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("it is not JSON at byte %d", syntax.Offset)
+	}
+	return "a member has a value that cannot be read"
 }
 
 // exchange returns the body of a successful answer. It tells the end of the
@@ -117,7 +132,7 @@ func (c *Client) roundTrip(ctx context.Context, r request) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := c.readBody(resp)
+	body, err := c.readBody(resp, maxBodyBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -147,19 +162,24 @@ func (r request) http(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// readBody returns a body that is known to be complete.
-func (c *Client) readBody(resp *http.Response) ([]byte, error) {
+// readBody returns a body that is known to be complete and not over the limit.
+func (c *Client) readBody(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
 		return nil, invalidAnswer("an answer from %s has no length, so nobody can tell whether it is complete; "+
 			"is it connectd that listens there?", c.socket)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBodyBytes+1))
-	if err != nil {
-		return nil, err
+	var body []byte
+	tooLarge := resp.ContentLength > limit
+	if !tooLarge {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1)); err != nil {
+			return nil, err
+		}
+		tooLarge = int64(len(body)) > limit
 	}
-	if len(body) > maxBodyBytes {
-		return nil, invalidAnswer("an answer from %s is larger than %d MiB; is it connectd that listens there?",
-			c.socket, maxBodyBytes>>20)
+	if tooLarge {
+		return nil, invalidAnswer("an answer from %s is larger than %d bytes; is it connectd that listens there?",
+			c.socket, limit)
 	}
 	return body, nil
 }
