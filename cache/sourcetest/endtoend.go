@@ -97,7 +97,7 @@ func cacheWatchesLocalServices(s *stage) {
 	c, _ := s.cache(nil)
 	s.register(web)
 	s.await(c, web, "ready snapshot", (*cache.Snapshot).Ready)
-	s.f.Deregister(s.t, web.Name)
+	s.deregister(web)
 	late := time.NewTimer(s.h.Patience)
 	defer late.Stop()
 	for {

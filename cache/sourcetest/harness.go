@@ -40,7 +40,7 @@ type Fixture struct {
 	// Rotate makes a new root active.
 	Rotate func(t *testing.T)
 	// RegisterLocal registers a native service on this host; Deregister takes
-	// it away, which may have happened already.
+	// it away.
 	RegisterLocal func(t *testing.T, name string)
 	Deregister    func(t *testing.T, name string)
 	// Default is the default action that the source has to report.

@@ -26,7 +26,7 @@ func localServicesComeAndGo(s *stage) {
 		s.register(service)
 		r.wait("local service "+service.Name, func(x *seen) bool { return x.isLocal(service) })
 	}
-	s.f.Deregister(s.t, one.Name)
+	s.deregister(one)
 	r.wait("end of "+one.Name, func(x *seen) bool { return !x.isLocal(one) && x.isLocal(two) })
 	r.look(func(x *seen) {
 		for _, l := range x.local {
@@ -35,12 +35,6 @@ func localServicesComeAndGo(s *stage) {
 			}
 		}
 	})
-}
-
-// register registers a service until the behaviour is over.
-func (s *stage) register(service intentions.Service) {
-	s.f.RegisterLocal(s.t, service.Name)
-	s.t.Cleanup(func() { s.f.Deregister(s.t, service.Name) })
 }
 
 func rowsIncludeWildcards(s *stage) {
@@ -162,6 +156,6 @@ func discoveryFollowsRegistration(s *stage) {
 	if got := have.Instances[0]; got.Service != service || got.Address == "" || got.Port == 0 || got.Datacenter == "" {
 		s.t.Errorf("got instance %+v", got)
 	}
-	s.f.Deregister(s.t, service.Name)
+	s.deregister(service)
 	until(0)
 }

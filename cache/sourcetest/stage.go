@@ -19,10 +19,15 @@ type stage struct {
 	h      Harness
 	f      Fixture
 	suffix string
+	// registered are the services to take away at the end.
+	registered map[intentions.Service]bool
 }
 
 func newStage(t *testing.T, h Harness) *stage {
-	return &stage{t: t, h: h, f: h.New(t), suffix: strings.ToLower(rand.Text()[:8])}
+	return &stage{
+		t: t, h: h, f: h.New(t), suffix: strings.ToLower(rand.Text()[:8]),
+		registered: map[intentions.Service]bool{},
+	}
 }
 
 // service makes a name that only this behaviour uses.
@@ -35,6 +40,24 @@ func (s *stage) intend(destination string, sources map[string]string) {
 	s.t.Helper()
 	s.f.SetIntentions(s.t, destination, sources)
 	s.t.Cleanup(func() { s.f.DeleteIntentions(s.t, destination) })
+}
+
+// register registers a service until it is deregistered, or the behaviour is
+// over.
+func (s *stage) register(service intentions.Service) {
+	s.t.Helper()
+	s.f.RegisterLocal(s.t, service.Name)
+	s.registered[service] = true
+	s.t.Cleanup(func() { s.deregister(service) })
+}
+
+// deregister takes a service away unless that has happened.
+func (s *stage) deregister(service intentions.Service) {
+	s.t.Helper()
+	if s.registered[service] {
+		delete(s.registered, service)
+		s.f.Deregister(s.t, service.Name)
+	}
 }
 
 // record runs a new source against a new recorder with these wants. The
