@@ -78,7 +78,7 @@ type reading struct {
 // await blocks until look finds the value with another index than the caller
 // has, or the wait is over. It returns false if the value never came.
 func (c *call) await(b blocking, look func() reading) (bool, error) {
-	hold := time.NewTimer(holdFirst)
+	hold := time.NewTimer(time.Until(c.began.Add(holdFirst)))
 	defer hold.Stop()
 	wait := time.NewTimer(b.wait)
 	defer wait.Stop()

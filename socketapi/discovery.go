@@ -3,6 +3,7 @@ package socketapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -43,6 +44,10 @@ func (a *api) discovery(c *call) error {
 	if err != nil {
 		return err
 	}
+	datacenter := q.Get("dc")
+	if datacenter != "" && !intentions.ValidName(datacenter) {
+		return badRequest("dc %q is not valid", clip(datacenter))
+	}
 	bundle, err := c.awaitBundle(blocking{})
 	if err != nil {
 		return err
@@ -51,12 +56,12 @@ func (a *api) discovery(c *call) error {
 	if name := q.Get("query"); name != "" {
 		return a.discoverByQuery(c, s, name, trustDomain)
 	}
-	view, err := c.lookUp(b, cache.Lookup{Service: s, Datacenter: q.Get("dc"), Mesh: true, Passing: true})
+	view, err := c.lookUp(b, cache.Lookup{Service: s, Datacenter: datacenter, Mesh: true, Passing: true})
 	if err != nil {
 		return err
 	}
 	return c.respond(view.Part.Index, view.Age, tail(discoveryWire{
-		Index: view.Part.Index, Service: wireService(s, q.Get("dc")),
+		Index: view.Part.Index, Service: wireService(s, datacenter),
 		Instances: wireInstances(view.Part.Instances, trustDomain),
 	}))
 }
@@ -72,28 +77,37 @@ func wireInstances(list []cache.Instance, trustDomain string) []instanceWire {
 	return out
 }
 
+// keepAsking is how often a waiting caller asks again, well within the time
+// after which a lookup that nobody asks for is no longer kept current.
+const keepAsking = 20 * time.Second
+
 // lookUp waits until a lookup has another index than the caller.
 func (c *call) lookUp(b blocking, l cache.Lookup) (cache.DiscoveryView, error) {
-	ctx, cancel := context.WithTimeout(c.Context(), holdFirst)
+	ctx, cancel := context.WithDeadline(c.Context(), c.began.Add(holdFirst))
 	defer cancel()
 	view, err := c.api.cfg.Cache.Discover(ctx, l)
 	if err != nil {
 		return view, c.discoveryError(l, err)
 	}
-	for b.after == view.Part.Index {
-		over := time.NewTimer(b.wait)
+	if b.after != view.Part.Index {
+		return view, c.delayAhead(b, reading{index: view.Part.Index})
+	}
+	over := time.NewTimer(b.wait)
+	defer over.Stop()
+	for waiting := true; waiting && b.after == view.Part.Index; {
+		again := time.NewTimer(keepAsking)
 		select {
 		case <-view.Changed:
+		case <-again.C:
 		case <-over.C:
-			b.after = 0
+			waiting = false
 		case <-c.api.stopping:
-			b.after = 0
+			waiting = false
 		case <-c.Context().Done():
-			over.Stop()
+			again.Stop()
 			return view, errCallerGone
 		}
-		over.Stop()
-		// Asking again keeps the lookup current while somebody waits on it.
+		again.Stop()
 		if view, err = c.api.cfg.Cache.Discover(c.Context(), l); err != nil {
 			return view, c.discoveryError(l, err)
 		}
@@ -101,14 +115,19 @@ func (c *call) lookUp(b blocking, l cache.Lookup) (cache.DiscoveryView, error) {
 	return view, nil
 }
 
+// discoveryError gives what upstream says about a lookup the place of a
+// missing answer: it is no defect of the daemon.
 func (c *call) discoveryError(l cache.Lookup, err error) error {
-	if c.Context().Err() != nil {
+	var failure *cache.Failure
+	switch {
+	case c.Context().Err() != nil:
 		return errCallerGone
-	}
-	if err == context.DeadlineExceeded {
+	case errors.Is(err, context.DeadlineExceeded):
 		return notReady("no answer from upstream about %s yet", l.Service)
+	case errors.As(err, &failure), errors.Is(err, cache.ErrStopped):
+		return err
 	}
-	return err
+	return notReady("%v", err)
 }
 
 // discoverByQuery executes a prepared query for the instances it finds.
@@ -116,7 +135,11 @@ func (a *api) discoverByQuery(c *call, s intentions.Service, name, trustDomain s
 	if !intentions.ValidName(name) {
 		return badRequest("query name %q is not valid", clip(name))
 	}
-	p, err := a.pass(c.Context(), "/v1/query/"+name+"/execute", url.Values{"connect": {"true"}})
+	query := url.Values{"connect": {"true"}}
+	if datacenter := c.URL.Query().Get("dc"); datacenter != "" {
+		query.Set("dc", datacenter)
+	}
+	p, err := a.pass(c.Context(), "/v1/query/"+name+"/execute", query)
 	if err != nil {
 		return err
 	}

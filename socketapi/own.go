@@ -2,6 +2,8 @@ package socketapi
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -184,7 +186,7 @@ func (c *call) awaitBundle(b blocking) (*cache.BundlePart, error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, c.api.whyNotReady(intentions.Service{Name: "the trust bundle"})
+		return nil, c.api.whyNotReady(intentions.NewService("the trust bundle"))
 	}
 	return part, nil
 }
@@ -211,8 +213,12 @@ func decodeBody(c *call, into any) error {
 	if err := d.Decode(into); err != nil {
 		return bodyError(err)
 	}
-	if d.More() {
-		return badRequest("the body has something behind its JSON value")
+	// Reading on to the end finds what More does not count: a stray bracket.
+	switch _, err := d.Token(); {
+	case err == io.EOF:
+		return nil
+	case errors.As(err, new(*http.MaxBytesError)):
+		return bodyError(err)
 	}
-	return nil
+	return badRequest("the body has something behind its JSON value")
 }

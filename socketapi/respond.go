@@ -89,16 +89,18 @@ type consulError struct {
 func (e *consulError) Error() string { return e.text }
 
 func (c *call) wrongMethod() {
+	text := "method " + clip(c.Method) + " not allowed"
+	if !c.route.Consul {
+		c.w.Header().Set("Allow", c.route.Method)
+		c.fail(&apiError{status: http.StatusMethodNotAllowed, code: CodeMethodNotAllowed,
+			message: text + "; use " + c.route.Method})
+		return
+	}
+	// The agent answers OPTIONS on each of its routes.
 	c.w.Header().Set("Allow", "OPTIONS,"+c.route.Method)
 	if c.Method == http.MethodOptions {
 		_ = c.write(http.StatusOK, typeText)
 		return
 	}
-	text := "method " + c.Method + " not allowed"
-	if c.route.Consul {
-		c.fail(&consulError{http.StatusMethodNotAllowed, text})
-		return
-	}
-	c.fail(&apiError{status: http.StatusMethodNotAllowed, code: CodeMethodNotAllowed,
-		message: text + "; use " + c.route.Method})
+	c.fail(&consulError{http.StatusMethodNotAllowed, text})
 }

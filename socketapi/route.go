@@ -38,6 +38,9 @@ type call struct {
 	api   *api
 	route *Route
 	conn  *connection
+	// began bounds the time that the request is held for first material, all
+	// questions of a batch together.
+	began time.Time
 	// services are those that the route's finder named.
 	services []intentions.Service
 	// body is the parsed body, for routes that find their service in it.
@@ -63,7 +66,7 @@ func (r *router) add(route Route) {
 
 // serve runs a request through method check, finder, admission and handler.
 func (a *api) serve(w http.ResponseWriter, req *http.Request, route *Route) {
-	c := &call{Request: req, w: w, api: a, route: route, conn: connectionOf(req.Context())}
+	c := &call{Request: req, w: w, api: a, route: route, conn: connectionOf(req.Context()), began: time.Now()}
 	defer c.recover()
 	if req.Method != route.Method {
 		c.wrongMethod()
