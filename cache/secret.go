@@ -2,14 +2,21 @@ package cache
 
 import "fmt"
 
-// Secret is text that no formatting verb, logger or encoder shows.
-type Secret struct{ text string }
+// Secret is text that no formatting verb, logger or encoder shows. It is held
+// behind a pointer, because fmt calls no methods on the unexported fields of a
+// struct and would print a string there.
+type Secret struct{ text *string }
 
 // NewSecret wraps text.
-func NewSecret(text string) Secret { return Secret{text} }
+func NewSecret(text string) Secret { return Secret{&text} }
 
 // Reveal returns the text. Every call is a place where a secret leaves.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 const redacted = "[redacted]"
 

@@ -44,6 +44,9 @@ func newRules(services []ServiceConfig) (*rules, error) {
 	return r, nil
 }
 
+// empty reports whether nobody can be admitted.
+func (r *rules) empty() bool { return len(r.byService) == 0 && len(r.anyService) == 0 }
+
 // ownUser admits one uid for every service.
 func ownUser(uid uint32) *rules {
 	return &rules{anyService: []rule{{uid: &uid}}}

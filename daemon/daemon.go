@@ -67,6 +67,23 @@ func newConsulSource(c Config, logger hclog.Logger) (*consul.Source, error) {
 	})
 }
 
+// Check looks at everything in a configuration that can be judged without
+// starting: the address, the files and the users that it names.
+func Check(c Config) error {
+	source, err := newConsulSource(c, hclog.NewNullLogger())
+	if err != nil {
+		return err
+	}
+	if err := refuseOwnSocket(c, source.SocketPath()); err != nil {
+		return err
+	}
+	if _, err := newRules(c.Services); err != nil {
+		return err
+	}
+	_, err = socketGroup(c.Socket.Group)
+	return err
+}
+
 // refuseOwnSocket refuses an upstream that is the daemon itself.
 func refuseOwnSocket(c Config, upstream string) error {
 	if upstream == "" {
@@ -125,8 +142,8 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	serve(ctx, g, socketapi.New(api), sockets.main)
 	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin)
 	o.Logger.Info("serving", "socket", c.Socket.Path, "upstream", p.name, "store", records.Path())
-	if len(c.Services) == 0 && os.Geteuid() == 0 {
-		o.Logger.Warn("nobody is admitted: the daemon runs as root and the configuration has no service block")
+	if r, ok := p.admission.(*rules); ok && r.empty() {
+		o.Logger.Warn("nobody is admitted: the configuration has no allow block, and the daemon runs as root")
 	}
 	if o.Ready != nil {
 		o.Ready()

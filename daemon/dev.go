@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/connectd/connectd/cache/devca"
-	"github.com/connectd/connectd/cache/devca/entries"
 	"github.com/connectd/connectd/intentions"
 )
 
@@ -83,7 +82,7 @@ func newAuthority(o DevOptions) (*devca.Authority, error) {
 	}
 	if o.Dir == "" {
 		config.Intentions = map[string]string{"samples": sampleIntentions}
-		config.Services = []entries.Service{{Name: "web", Port: 8080, Native: true}, {Name: "db", Port: 5432, Native: true}}
+		config.Services = []devca.Service{{Name: "web", Port: 8080, Native: true}, {Name: "db", Port: 5432, Native: true}}
 	}
 	return devca.New(config)
 }

@@ -38,7 +38,7 @@ socket. Without Consul, "connectd dev" does the same for development.`,
 	root.PersistentFlags().BoolVar(&g.json, "json", false, "print JSON, for programs")
 	root.AddCommand(
 		// Commands that are the daemon.
-
+		newRun(g), newDev(g), newCheck(g),
 		// Commands that ask a running one.
 		newStatus(g), newServices(g), newLeaf(g), newBundle(g), newPolicy(g), newAuthorize(g),
 		// Commands that need none.
