@@ -30,7 +30,7 @@ type Config struct {
 	CAFile, CAPath    string
 	CertFile, KeyFile string
 	ServerName        string
-	// SignaturesPerSecond paces requests that can cost a signature; a whole
+	// SignaturesPerSecond paces the requests for first leaves; a whole
 	// datacenter has 50 a second. 0 means 5.
 	SignaturesPerSecond float64
 	Logger              hclog.Logger
@@ -86,7 +86,8 @@ func newEndpoint(c *api.Config) (*endpoint, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("consul address %q is not valid: %w", c.Address, err)
+		// The text of the error repeats the address, which may hold a password.
+		return nil, errors.New("the address of Consul is not a valid URL")
 	}
 	switch u.Scheme {
 	case "unix":
@@ -105,11 +106,11 @@ func newEndpoint(c *api.Config) (*endpoint, error) {
 	case "http":
 		if !isLoopback(u.Hostname()) {
 			return nil, fmt.Errorf("consul address %s is plain HTTP to another host, which would "+
-				"send keys and tokens in clear; use https:// or an agent on this host", c.Address)
+				"send keys and tokens in clear; use https:// or an agent on this host", u.Redacted())
 		}
 		return &endpoint{base: &url.URL{Scheme: "http", Host: u.Host, Path: u.Path}}, nil
 	}
-	return nil, fmt.Errorf("consul address %q: the scheme must be http, https or unix", c.Address)
+	return nil, fmt.Errorf("consul address %s: the scheme must be http, https or unix", u.Redacted())
 }
 
 func isLoopback(host string) bool {

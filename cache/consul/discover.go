@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -41,9 +42,15 @@ func (s *Source) Discover(ctx context.Context, l cache.Lookup, have *cache.Disco
 	} else if have != nil {
 		pause(ctx, pollLookup, nil)
 	}
+	began := time.Now()
 	a, err := s.get(ctx, r)
 	if err != nil {
 		return nil, err
+	}
+	if r.index > 0 && bytes.Equal(a.body, have.Body) {
+		// The caller asks again at once, so an agent that does not block would
+		// be asked without end.
+		pause(ctx, idlePause-time.Since(began), nil)
 	}
 	instances, err := parseInstances(a.body)
 	if err != nil {
@@ -61,7 +68,7 @@ func parseInstances(body []byte) ([]cache.Instance, error) {
 		Node    *api.Node
 		Service *api.AgentService
 	}
-	if err := json.Unmarshal(body, &rows); err != nil {
+	if err := json.Unmarshal(body, &rows); err != nil || rows == nil {
 		return nil, invalid("Consul's instances cannot be read: %v", err)
 	}
 	out := make([]cache.Instance, 0, len(rows))

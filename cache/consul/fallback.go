@@ -2,11 +2,16 @@ package consul
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"github.com/connectd/connectd/cache"
 	"github.com/connectd/connectd/intentions"
@@ -24,6 +29,8 @@ const defaultEvery = 60 * time.Second
 
 // pollDefault keeps the default action current.
 func (s *Source) pollDefault(ctx context.Context, feed cache.Feed) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = probeEvery, defaultEvery
 	for {
 		woken := s.woken.wait()
 		u, err := s.readDefault(ctx, feed)
@@ -34,7 +41,9 @@ func (s *Source) pollDefault(ctx context.Context, feed cache.Feed) error {
 		next := defaultEvery
 		if err != nil {
 			x.Failure = asFailure(err)
-			next = probeEvery
+			next = pauses.NextBackOff()
+		} else {
+			pauses.Reset()
 		}
 		u.Conditions = append(u.Conditions, x)
 		if feed.Publish(ctx, u) != nil {
@@ -70,10 +79,30 @@ type selfAnswer struct {
 		Datacenter, NodeName string
 	}
 	DebugConfig *struct {
-		DefaultIntentionPolicy string
-		ACLsEnabled            bool
-		ACLResolverSettings    struct{ ACLDefaultPolicy string }
+		DefaultIntentionPolicy *string
+		ACLsEnabled            *bool
+		ACLResolverSettings    struct{ ACLDefaultPolicy *string }
 	}
+}
+
+// fallback reads the default action, if the answer tells it. Consul promises
+// nothing about this part, and a setting that is missing must not be taken for
+// one that allows.
+func (a *selfAnswer) fallback() (intentions.DefaultAction, bool) {
+	c := a.DebugConfig
+	if c == nil || c.DefaultIntentionPolicy == nil || c.ACLsEnabled == nil {
+		return intentions.DefaultAction{}, false
+	}
+	acl := c.ACLResolverSettings.ACLDefaultPolicy
+	switch {
+	case *c.DefaultIntentionPolicy != "":
+		return intentions.DefaultAction{Allow: *c.DefaultIntentionPolicy == "allow", Origin: intentions.OriginAgent}, true
+	case !*c.ACLsEnabled:
+		return intentions.DefaultAction{Allow: true, Origin: intentions.OriginACL}, true
+	case acl == nil:
+		return intentions.DefaultAction{}, false
+	}
+	return intentions.DefaultAction{Allow: *acl == "allow", Origin: intentions.OriginACL}, true
 }
 
 func (s *Source) readSelf(ctx context.Context) (cache.Update, error) {
@@ -82,18 +111,13 @@ func (s *Source) readSelf(ctx context.Context) (cache.Update, error) {
 		return cache.Update{}, err
 	}
 	var self selfAnswer
-	if err := json.Unmarshal(a.body, &self); err != nil || self.DebugConfig == nil {
+	if err := json.Unmarshal(a.body, &self); err != nil || self.Config.NodeName == "" {
 		return cache.Update{}, invalid("Consul's description of the agent cannot be read")
 	}
-	c := self.DebugConfig
-	d := intentions.DefaultAction{Origin: intentions.OriginACL}
-	switch {
-	case c.DefaultIntentionPolicy != "":
-		d = intentions.DefaultAction{Allow: c.DefaultIntentionPolicy == "allow", Origin: intentions.OriginAgent}
-	case !c.ACLsEnabled:
-		d.Allow = true
-	default:
-		d.Allow = c.ACLResolverSettings.ACLDefaultPolicy == "allow"
+	d, told := self.fallback()
+	if !told {
+		return cache.Update{}, &cache.Failure{Kind: cache.FailureRefused,
+			Message: "the agent's description of itself lacks the default action"}
 	}
 	return cache.Update{Default: &d, Datacenter: self.Config.Datacenter, Node: self.Config.NodeName}, nil
 }
@@ -123,18 +147,15 @@ func (s *Source) probeDefault(ctx context.Context, feed cache.Feed) (intentions.
 }
 
 func (s *Source) postProbe(ctx context.Context, t cache.Secret, body []byte) (intentions.DefaultAction, error) {
-	resp, raw, err := s.send(ctx, request{path: authorizePath, token: t, body: body})
+	a, err := s.get(ctx, request{path: authorizePath, token: t, body: body})
 	if err != nil {
 		return intentions.DefaultAction{}, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return intentions.DefaultAction{}, statusFailure(resp.StatusCode, raw)
 	}
 	var out struct {
 		Authorized bool
 		Reason     string
 	}
-	if err := json.Unmarshal(raw, &out); err != nil {
+	if err := json.Unmarshal(a.body, &out); err != nil {
 		return intentions.DefaultAction{}, invalid("Consul's authorize answer cannot be read")
 	}
 	switch out.Reason {
@@ -143,8 +164,7 @@ func (s *Source) postProbe(ctx context.Context, t cache.Secret, body []byte) (in
 	case "Default behavior configured by ACLs":
 		return intentions.DefaultAction{Allow: out.Authorized, Origin: intentions.OriginACL}, nil
 	}
-	return intentions.DefaultAction{}, invalid("an intention answered the probe for the default action: %s",
-		printable([]byte(out.Reason)))
+	return intentions.DefaultAction{}, invalid("an intention answered the probe for the default action: %s", out.Reason)
 }
 
 // probeTarget is always the same while the configuration is: the first service
@@ -156,8 +176,10 @@ func (s *Source) probeTarget(feed cache.Feed) (intentions.Service, bool) {
 			return w.Service, true
 		}
 	}
-	for service := range s.services {
-		return service, true
+	if len(s.services) > 0 {
+		return slices.MinFunc(slices.Collect(maps.Keys(s.services)), func(a, b intentions.Service) int {
+			return cmp.Compare(a.String(), b.String())
+		}), true
 	}
 	if len(wants) > 0 {
 		return wants[0].Service, true

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,10 +46,18 @@ type matchGroup struct {
 // watchIntentions keeps queries open for all wanted destinations.
 func (s *Source) watchIntentions(ctx context.Context, feed cache.Feed) error {
 	for ctx.Err() == nil {
+		woken := s.woken.wait()
 		names, changed := wantedNames(feed)
+		s.denied.keep(names)
+		s.matches.keep(names)
 		s.reportDenied(ctx, feed)
-		err := s.runGroups(ctx, feed, s.planMatches(names), func(ctx context.Context) error {
-			return s.waitForChange(ctx, feed, names, changed)
+		groups := s.planMatches(names)
+		if len(groups) == 0 {
+			// Nobody is left who could say that an earlier failure is over.
+			_ = feed.Publish(ctx, cache.Update{Conditions: []cache.Condition{{Watch: cache.WatchIntentions}}})
+		}
+		err := s.runGroups(ctx, feed, groups, func(ctx context.Context) error {
+			return s.waitForChange(ctx, feed, names, changed, woken)
 		})
 		if err != nil && !errors.Is(err, errReplan) && ctx.Err() == nil {
 			return err
@@ -70,7 +77,7 @@ func wantedNames(feed cache.Feed) ([]intentions.Service, <-chan struct{}) {
 
 // waitForChange returns errReplan once other names are wanted, or a denied one
 // became readable.
-func (s *Source) waitForChange(ctx context.Context, feed cache.Feed, names []intentions.Service, changed <-chan struct{}) error {
+func (s *Source) waitForChange(ctx context.Context, feed cache.Feed, names []intentions.Service, changed, woken <-chan struct{}) error {
 	retry := time.NewTicker(retryDenied)
 	defer retry.Stop()
 	for {
@@ -85,7 +92,8 @@ func (s *Source) waitForChange(ctx context.Context, feed cache.Feed, names []int
 			if s.retryDenied(ctx) {
 				return errReplan
 			}
-		case <-s.woken.wait():
+		case <-woken:
+			woken = s.woken.wait()
 			if s.retryDenied(ctx) {
 				return errReplan
 			}
@@ -152,11 +160,10 @@ func (s *Source) runGroups(ctx context.Context, feed cache.Feed, groups []matchG
 // watchGroup keeps one query going. An answer that is too large is asked for
 // in halves, the second of which is polled.
 func (s *Source) watchGroup(ctx context.Context, feed cache.Feed, group matchGroup) error {
-	m := &matchQuery{s: s, feed: feed, group: group, known: map[intentions.Service]json.RawMessage{}}
-	l := &loop{
-		s: s, slowest: 30 * time.Second,
-		ask: m.ask, accept: m.accept, narrows: m.narrows, failed: m.failed,
-	}
+	m := &matchQuery{s: s, feed: feed, group: group}
+	l := &loop{s: s, slowest: 30 * time.Second}
+	m.known, l.last = s.matches.recall(group.names)
+	l.ask, l.accept, l.narrows, l.failed = m.ask, m.accept, m.narrows, m.failed
 	err := l.run(ctx, m.stop)
 	s.matchHealth.set(m, nil)
 	if !errors.Is(err, errTooLarge) {
@@ -188,7 +195,7 @@ func (m *matchQuery) ask(ctx context.Context, index uint64) (answer, error) {
 		index = 0
 	}
 	a, err := m.s.match(ctx, m.group.token, m.group.names, index)
-	if isRefused(err) && m.s.setAside(ctx, m.group) {
+	if isRefused(err) && m.s.setAside(ctx, m.group, err) {
 		return a, errReplan
 	}
 	return a, err
@@ -219,6 +226,7 @@ func (m *matchQuery) accept(ctx context.Context, a answer) error {
 		return err
 	}
 	m.known = rows
+	m.s.matches.learn(rows, a.index)
 	return nil
 }
 
@@ -280,33 +288,20 @@ func (m *matchQuery) narrows(a answer) bool {
 	return true
 }
 
+// failed reports to the services of the query where they have a token of their
+// own, because then it is no trouble of others, and else to all.
 func (m *matchQuery) failed(ctx context.Context, err error) {
-	x := cache.Condition{Watch: cache.WatchIntentions, Failure: m.s.matchHealth.set(m, err)}
-	_ = m.feed.Publish(ctx, cache.Update{Conditions: []cache.Condition{x}})
-}
-
-// matchHealth sums up the queries for intentions: they share one condition,
-// which fails while any of them does.
-type matchHealth struct {
-	mu      sync.Mutex // guards failing
-	failing map[*matchQuery]error
-}
-
-// set notes how a query fares and returns a failure of any, or nil.
-func (h *matchHealth) set(m *matchQuery, err error) *cache.Failure {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.failing == nil {
-		h.failing = map[*matchQuery]error{}
+	var u cache.Update
+	if m.group.token == m.s.read {
+		u.Conditions = []cache.Condition{{Watch: cache.WatchIntentions, Failure: m.s.matchHealth.set(m, err)}}
+	} else if err != nil {
+		for _, name := range m.group.names {
+			u.Conditions = append(u.Conditions, cache.Condition{
+				Watch: cache.WatchIntentions, Service: name, Failure: asFailure(err),
+			})
+		}
 	}
-	delete(h.failing, m)
-	if err != nil {
-		h.failing[m] = err
-	}
-	for _, err := range h.failing {
-		return asFailure(err)
-	}
-	return nil
+	_ = m.feed.Publish(ctx, u)
 }
 
 // stop ends the query for a new plan; an answer that is too large for a single
@@ -316,40 +311,4 @@ func (m *matchQuery) stop(err error) error {
 		return err
 	}
 	return nil
-}
-
-// denied remembers the names that the read token may not read: one of them
-// fails a query for all.
-type denied struct {
-	mu    sync.Mutex // guards names
-	names map[intentions.Service]bool
-}
-
-func (d *denied) has(s intentions.Service) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.names[s]
-}
-
-func (d *denied) set(s intentions.Service, is bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.names == nil {
-		d.names = map[intentions.Service]bool{}
-	}
-	if is {
-		d.names[s] = true
-	} else {
-		delete(d.names, s)
-	}
-}
-
-func (d *denied) all() []intentions.Service {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := make([]intentions.Service, 0, len(d.names))
-	for s := range d.names {
-		out = append(out, s)
-	}
-	return out
 }

@@ -51,7 +51,7 @@ func (l *loop) run(ctx context.Context, stop func(error) error) error {
 	for ctx.Err() == nil {
 		woken := l.s.woken.wait()
 		began := time.Now()
-		next, err := l.step(ctx, index)
+		next, news, err := l.step(ctx, index)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -66,11 +66,11 @@ func (l *loop) run(ctx context.Context, stop func(error) error) error {
 		}
 		l.failed(ctx, nil)
 		pauses.Reset()
-		if next == index && time.Since(began) < idlePause {
-			pause(ctx, idlePause, nil)
-		}
-		if l.suspect != nil {
+		switch {
+		case l.suspect != nil:
 			pause(ctx, suspicion, nil)
+		case !news:
+			pause(ctx, idlePause-time.Since(began), nil)
 		}
 		index = next
 		_ = storm.Wait(ctx)
@@ -78,30 +78,31 @@ func (l *loop) run(ctx context.Context, stop func(error) error) error {
 	return nil
 }
 
-// step asks once and returns the index to ask with next.
-func (l *loop) step(ctx context.Context, index uint64) (uint64, error) {
+// step asks once and returns the index to ask with next, and whether the
+// answer is another than the last.
+func (l *loop) step(ctx context.Context, index uint64) (next uint64, news bool, err error) {
 	a, err := l.ask(ctx, index)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if a.index == 0 {
-		return 0, invalid("Consul's answer has no index")
+		return 0, false, invalid("Consul's answer has no index")
 	}
-	changed := !bytes.Equal(a.body, l.body)
-	if a.index < l.last && changed && !l.believed(a) {
+	news = !bytes.Equal(a.body, l.body)
+	if a.index < l.last && news && !l.believed(a) {
 		l.suspect = a.body
-		return 0, nil
+		return 0, true, nil
 	}
 	l.suspect = nil
 	if err := l.accept(ctx, a); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	wentBack := a.index < l.last
 	l.last, l.body = a.index, a.body
 	if wentBack {
-		return 0, nil
+		return 0, news, nil
 	}
-	return a.index, nil
+	return a.index, news, nil
 }
 
 // believed reports whether an answer whose index went back may take effect.
@@ -109,8 +110,11 @@ func (l *loop) believed(a answer) bool {
 	return bytes.Equal(l.suspect, a.body) || (l.narrows != nil && l.narrows(a))
 }
 
-// pause waits, unless it is woken.
+// pause waits, unless it is woken. What is not above zero does not wait.
 func pause(ctx context.Context, d time.Duration, woken <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/connectd/connectd/cache"
@@ -62,7 +63,7 @@ func (s *Source) get(ctx context.Context, r request) (answer, error) {
 		return answer{}, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return answer{}, statusFailure(resp.StatusCode, body)
+		return answer{}, statusFailure(resp.StatusCode, redact(body, r.token))
 	}
 	if !utf8.Valid(body) || !json.Valid(body) {
 		return answer{}, invalid("Consul's answer to %s is not JSON", r.path)
@@ -95,7 +96,7 @@ func (s *Source) send(ctx context.Context, r request) (*http.Response, []byte, e
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, s.transportFailure(ctx, err)
+		return nil, nil, s.transportFailure(ctx, err, r.token)
 	}
 	defer resp.Body.Close()
 	limit := int64(maxBody)
@@ -104,7 +105,7 @@ func (s *Source) send(ctx context.Context, r request) (*http.Response, []byte, e
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, nil, s.transportFailure(ctx, err)
+		return nil, nil, s.transportFailure(ctx, err, r.token)
 	}
 	if int64(len(body)) > limit && resp.StatusCode == http.StatusOK {
 		return nil, nil, errTooLarge
@@ -154,7 +155,7 @@ const userAgent = "connectd"
 
 // transportFailure explains a round trip that gave no answer. The end of the
 // caller's context is passed on as it is.
-func (s *Source) transportFailure(ctx context.Context, err error) error {
+func (s *Source) transportFailure(ctx context.Context, err error, t cache.Secret) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -164,11 +165,27 @@ func (s *Source) transportFailure(ctx context.Context, err error) error {
 	}
 	return &cache.Failure{Kind: cache.FailureUnreachable, Message: fmt.Sprintf(
 		"no answer from Consul at %s: %v; is the agent running, and is the address right "+
-			"(consul { address } or CONSUL_HTTP_ADDR)?", s.endpoint, err)}
+			"(consul { address } or CONSUL_HTTP_ADDR)?", s.endpoint, printable(redact([]byte(err.Error()), t)))}
 }
 
+// invalid makes the failure for an answer that is refused. Parts of the answer
+// may be among args, so the text is made safe.
 func invalid(format string, args ...any) *cache.Failure {
-	return &cache.Failure{Kind: cache.FailureInvalid, Message: fmt.Sprintf(format, args...)}
+	text := redact(fmt.Appendf(nil, format, args...), cache.Secret{})
+	return &cache.Failure{Kind: cache.FailureInvalid, Message: printable(text)}
+}
+
+// redact cuts secrets out of foreign text that will be shown: the token that
+// the request carried, which some gateways repeat on their error pages, and
+// everything from the first PEM block on.
+func redact(text []byte, t cache.Secret) []byte {
+	if secret := t.Reveal(); secret != "" {
+		text = bytes.ReplaceAll(text, []byte(secret), []byte(t.String()))
+	}
+	if i := bytes.Index(text, []byte("-----BEGIN")); i >= 0 {
+		text = append(text[:i:i], cache.Secret{}.String()...)
+	}
+	return text
 }
 
 // statusFailure explains an error answer. A client agent wraps errors, and
@@ -194,7 +211,7 @@ func printable(body []byte) string {
 		body = body[:512]
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == utf8.RuneError || r == 0x7f {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r

@@ -39,8 +39,12 @@ type Source struct {
 	// rooted is closed, and replaced, when another root became active.
 	rooted signal
 	denied denied
-	// matchHealth is the state of the queries for intentions.
+	// searches paces the requests that look for denied names.
+	searches *rate.Limiter
+	// matchHealth is the state of the queries for intentions, matches what
+	// they learned.
 	matchHealth matchHealth
+	matches     matchMemory
 }
 
 // New checks the configuration; nothing is asked before Run.
@@ -64,6 +68,7 @@ func New(c Config) (*Source, error) {
 		logger:     c.Logger.Named("consul"),
 		places:     semaphore.NewWeighted(maxShort),
 		signatures: rate.NewLimiter(rate.Limit(c.SignaturesPerSecond), max(1, int(c.SignaturesPerSecond))),
+		searches:   rate.NewLimiter(searchRate, searchBurst),
 		services:   map[intentions.Service]*token{},
 	}
 	s.held = newClient(e, maxHeld)
@@ -136,6 +141,7 @@ func (s *Source) Run(ctx context.Context, feed cache.Feed) error {
 	g.Go(func() error { return s.watchIntentions(ctx, feed) })
 	g.Go(func() error { return newLeaves(s, feed).run(ctx) })
 	g.Go(func() error { return s.pollLocal(ctx, feed) })
+	g.Go(func() error { return s.watchTokens(ctx, feed) })
 	g.Go(func() error { return s.pollDefault(ctx, feed) })
 	err := g.Wait()
 	s.held.CloseIdleConnections()

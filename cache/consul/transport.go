@@ -41,7 +41,9 @@ func newTransport(e *endpoint, conns int) *http.Transport {
 		MaxIdleConnsPerHost: conns,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
-		DialContext:         dialer.DialContext,
+		// Consul's headers take well under a kilobyte.
+		MaxResponseHeaderBytes: 64 << 10,
+		DialContext:            dialer.DialContext,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: keepAlive,
 			PingTimeout:     keepAlive,
