@@ -164,7 +164,7 @@ func (k *keeper) takeBundle(b *Bundle) {
 	for s := range k.members {
 		k.round.dirty[s] = true
 		if first {
-			k.rebuildPolicy(s)
+			k.rebuildPolicy(s, k.rowsConfirmed(s))
 		}
 	}
 	now := time.Now()
@@ -222,7 +222,7 @@ func (k *keeper) takeDefault(d intentions.DefaultAction) {
 	k.overview.fallback, k.overview.fallbackKnown = d, true
 	k.put(bucketMeta, keyDefault, encode(defaultRecord(d)))
 	for s := range k.members {
-		k.rebuildPolicy(s)
+		k.rebuildPolicy(s, k.rowsConfirmed(s))
 	}
 }
 
@@ -241,11 +241,12 @@ func (k *keeper) takeIntentions(s intentions.Service, raw json.RawMessage) {
 		return
 	}
 	k.rows[s] = raw
-	k.rebuildPolicy(s)
+	k.rebuildPolicy(s, time.Now())
 }
 
 // rebuildPolicy compiles a service's policy anew once all its inputs are known.
-func (k *keeper) rebuildPolicy(s intentions.Service) {
+// Its rows were confirmed at the moment given.
+func (k *keeper) rebuildPolicy(s intentions.Service, confirmed time.Time) {
 	raw, known := k.rows[s]
 	if !known || k.bundle == nil || !k.overview.fallbackKnown {
 		return
@@ -262,7 +263,18 @@ func (k *keeper) rebuildPolicy(s intentions.Service) {
 	part.Index = k.stamp()
 	k.policies[s] = part
 	k.round.dirty[s] = true
-	k.put(bucketPolicy, serviceKey(s), encodePolicy(part))
+	k.put(bucketPolicy, serviceKey(s), encodePolicy(part, confirmed))
+}
+
+// rowsConfirmed is when upstream last confirmed a destination's rows. Rows
+// that wait for their first publication have just arrived.
+func (k *keeper) rowsConfirmed(s intentions.Service) time.Time {
+	if e := (*k.c.services.Load())[s]; e != nil {
+		if at := e.policyConfirmed.at.Load(); at != nil {
+			return *at
+		}
+	}
+	return time.Now()
 }
 
 func newPolicyPart(s intentions.Service, trustDomain string, d intentions.DefaultAction, raw json.RawMessage) (*PolicyPart, error) {

@@ -25,7 +25,10 @@ const (
 )
 
 type bundleRecord struct {
-	Index        uint64
+	Index uint64
+	// Confirmed is when the bundle was written, which upstream had confirmed
+	// just then. The record of confirmation times is newer, where there is one.
+	Confirmed    time.Time
 	TrustDomain  string
 	ActiveRootID string
 	Roots        []Root
@@ -39,9 +42,10 @@ type leafRecord struct {
 }
 
 type policyRecord struct {
-	Index   uint64
-	Service intentions.Service
-	Rows    json.RawMessage
+	Index     uint64
+	Confirmed time.Time
+	Service   intentions.Service
+	Rows      json.RawMessage
 }
 
 type defaultRecord intentions.DefaultAction
@@ -68,7 +72,7 @@ func encode(v any) []byte {
 
 func encodeBundle(p *BundlePart) []byte {
 	b := p.Bundle
-	return encode(bundleRecord{p.Index, b.TrustDomain, b.ActiveRootID, b.Roots})
+	return encode(bundleRecord{p.Index, time.Now().UTC(), b.TrustDomain, b.ActiveRootID, b.Roots})
 }
 
 func encodeLeaf(p *LeafPart) []byte {
@@ -76,8 +80,8 @@ func encodeLeaf(p *LeafPart) []byte {
 	return encode(leafRecord{p.Index, l.Service, l.CertPEM, l.KeyPEM.Reveal(), l.CreateIndex, l.ModifyIndex})
 }
 
-func encodePolicy(p *PolicyPart) []byte {
-	return encode(policyRecord{p.Index, p.Table.Policy().Destination, p.Raw})
+func encodePolicy(p *PolicyPart, confirmed time.Time) []byte {
+	return encode(policyRecord{p.Index, confirmed.UTC(), p.Table.Policy().Destination, p.Raw})
 }
 
 // serviceKey names a service in the store. Partitions and namespaces hold no

@@ -21,12 +21,12 @@ func (k *keeper) restore() error {
 			return fmt.Errorf("restore snapshots: %w", err)
 		}
 	}
-	k.restoreMeta(records[bucketMeta])
+	bundleConfirmed := k.restoreMeta(records[bucketMeta])
 	if k.c.cfg.Default != nil {
 		k.overview.fallback, k.overview.fallbackKnown = *k.c.cfg.Default, true
 	}
 	k.restoreMembers(records, now)
-	k.restorePolicies(records[bucketPolicy])
+	confirmed := k.restorePolicies(records[bucketPolicy])
 	k.restoreLeaves(records[bucketLeaf], now)
 	k.overview.index = k.index
 	current := k.overview
@@ -34,7 +34,7 @@ func (k *keeper) restore() error {
 	k.c.bundle.Store(&bundleView{part: k.bundle, changed: make(chan struct{})})
 	k.publishSet()
 	k.publishWanted(true)
-	k.restoreConfirmations(records[bucketMeta][keyConfirmed])
+	k.restoreConfirmations(records[bucketMeta][keyConfirmed], bundleConfirmed, confirmed)
 	k.c.discovery.restore(records[bucketDiscovery])
 	if n := len(k.leaves); n > 0 {
 		k.c.logger.Info("restored snapshots", "services", len(k.members), "leaves", n)
@@ -42,7 +42,8 @@ func (k *keeper) restore() error {
 	return nil
 }
 
-func (k *keeper) restoreMeta(meta map[string][]byte) {
+// restoreMeta returns when the bundle was confirmed as it was written.
+func (k *keeper) restoreMeta(meta map[string][]byte) (bundleConfirmed time.Time) {
 	var stored uint64
 	if k.decode(keyIndex, meta[keyIndex], &stored) {
 		k.index = max(k.index, stored+1)
@@ -54,6 +55,7 @@ func (k *keeper) restoreMeta(meta map[string][]byte) {
 			k.c.logger.Error("stored trust bundle is not usable", "error", err)
 		} else if k.acceptTrustDomain(bundle.TrustDomain) {
 			k.bundle = &BundlePart{Index: b.Index, Bundle: bundle}
+			bundleConfirmed = b.Confirmed
 		}
 	}
 	var d defaultRecord
@@ -61,6 +63,7 @@ func (k *keeper) restoreMeta(meta map[string][]byte) {
 		k.overview.fallback, k.overview.fallbackKnown = intentions.DefaultAction(d), true
 	}
 	k.decode(keyLocal, meta[keyLocal], &k.overview.local)
+	return bundleConfirmed
 }
 
 // restoreMembers decides which services are watched before upstream answers.
@@ -92,9 +95,11 @@ func (k *keeper) restoreMembers(records map[string]map[string][]byte, now time.T
 	k.round = newRound()
 }
 
-func (k *keeper) restorePolicies(records map[string][]byte) {
+// restorePolicies returns when each policy was confirmed as it was written.
+func (k *keeper) restorePolicies(records map[string][]byte) map[intentions.Service]time.Time {
+	confirmed := map[intentions.Service]time.Time{}
 	if k.bundle == nil || !k.overview.fallbackKnown {
-		return
+		return confirmed
 	}
 	for key, raw := range records {
 		var r policyRecord
@@ -108,7 +113,9 @@ func (k *keeper) restorePolicies(records map[string][]byte) {
 		}
 		part.Index = r.Index
 		k.rows[r.Service], k.policies[r.Service] = r.Rows, part
+		confirmed[r.Service] = r.Confirmed
 	}
+	return confirmed
 }
 
 func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
@@ -140,22 +147,31 @@ func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
 	}
 }
 
-func (k *keeper) restoreConfirmations(raw []byte) {
+// restoreConfirmations sets the age of everything restored: from the record of
+// confirmation times, or from the moment of writing where that is later,
+// because the record is written once a minute only.
+func (k *keeper) restoreConfirmations(raw []byte, bundle time.Time, policies map[intentions.Service]time.Time) {
 	var r confirmedRecord
-	if !k.decode(keyConfirmed, raw, &r) {
-		return
-	}
-	if !r.Bundle.IsZero() {
-		k.c.bundleConfirmed.set(&r.Bundle)
-	}
+	k.decode(keyConfirmed, raw, &r)
+	restoreAge(&k.c.bundleConfirmed, r.Bundle, bundle)
 	for s, e := range *k.c.services.Load() {
+		if k.policies[s] == nil {
+			continue
+		}
 		at, other := r.Others[serviceKey(s)]
 		if !other {
 			at = r.Policies
 		}
-		if k.policies[s] != nil && !at.IsZero() {
-			e.policyConfirmed.set(&at)
-		}
+		restoreAge(&e.policyConfirmed, at, policies[s])
+	}
+}
+
+func restoreAge(c *confirmation, a, b time.Time) {
+	if a.Before(b) {
+		a = b
+	}
+	if !a.IsZero() {
+		c.set(&a)
 	}
 }
 
