@@ -82,7 +82,8 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 .PHONY: bench
 bench: build ## Go benchmarks, then the figures that the README publishes
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(TESTFLAGS) ./...
-	bin/connectd-bench
+	bin/connectd-bench authorize --consul "$$(go run ./cache/consul/consultest/buildconsul)"
+	bin/connectd-bench decide
 
 .PHONY: vectors
 vectors: ## replay the decision vectors: every test with Vector in its name
