@@ -46,6 +46,7 @@ func newRoot() *cobra.Command {
 			"the rounds count, so that other work on the machine hits all alike. Compare ratios\n" +
 			"between machines, never times.",
 		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
