@@ -54,10 +54,9 @@ type Cache struct {
 	wanted   atomic.Pointer[wantedView]
 	overall  atomic.Pointer[overview]
 
-	bundleConfirmed confirmation
-	conditions      conditions
-	newcomers       newcomers
-	discovery       *discovery
+	conditions conditions
+	newcomers  newcomers
+	discovery  *discovery
 
 	mail      chan message
 	keeper    *keeper
@@ -67,9 +66,8 @@ type Cache struct {
 // entry is the place of one watched service. Its view changes; its service
 // does not.
 type entry struct {
-	service         intentions.Service
-	view            atomic.Pointer[view]
-	policyConfirmed confirmation
+	service intentions.Service
+	view    atomic.Pointer[view]
 	// lastAsked is the Unix second at which the keeper last heard that a
 	// caller asked for the service.
 	lastAsked atomic.Int64
@@ -181,7 +179,13 @@ func (c *Cache) Bundle() (*BundlePart, <-chan struct{}) {
 }
 
 // BundleAge is the time since upstream confirmed the bundle.
-func (c *Cache) BundleAge(now time.Time) time.Duration { return c.bundleConfirmed.age(now) }
+func (c *Cache) BundleAge(now time.Time) time.Duration {
+	part, _ := c.Bundle()
+	if part == nil {
+		return never
+	}
+	return part.confirmed.age(now)
+}
 
 // MaxStale is the age past which every decision is deny.
 func (c *Cache) MaxStale() time.Duration { return c.cfg.MaxStale }

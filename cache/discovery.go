@@ -299,8 +299,7 @@ func (d *discovery) record(ctx context.Context, e *lookupEntry, got *Discovered)
 			return ctx.Err()
 		}
 	}
-	now := time.Now()
-	e.confirmed.set(&now)
+	e.confirmed.set(time.Now())
 	return nil
 }
 
@@ -345,7 +344,7 @@ func (d *discovery) restore(records map[string][]byte) {
 			}},
 			changed: make(chan struct{}),
 		})
-		e.confirmed.set(&r.Confirmed)
+		e.confirmed.set(r.Confirmed)
 		d.entries[r.Lookup] = e
 	}
 }

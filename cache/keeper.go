@@ -18,7 +18,7 @@ type keeper struct {
 	overview overview
 	bundle   *BundlePart
 	members  map[intentions.Service]*membership
-	rows     map[intentions.Service]json.RawMessage
+	rows     map[intentions.Service]rows
 	policies map[intentions.Service]*PolicyPart
 	leaves   map[intentions.Service]*LeafPart
 	// held are leaves that no known bundle verifies yet.
@@ -29,17 +29,23 @@ type keeper struct {
 	round round
 }
 
+// rows are a destination's intentions as upstream wrote them, and when it last
+// confirmed them.
+type rows struct {
+	raw       json.RawMessage
+	confirmed time.Time
+}
+
 // round is what one turn of the keeper changed and has not published.
 type round struct {
-	stamped   bool
-	dirty     map[intentions.Service]bool
-	bundle    bool
-	set       bool
-	leaves    bool
-	confirmed []*confirmation
-	answers   []answer
-	found     []*found
-	batch     map[string]map[string][]byte
+	stamped bool
+	dirty   map[intentions.Service]bool
+	bundle  bool
+	set     bool
+	leaves  bool
+	answers []answer
+	found   []*found
+	batch   map[string]map[string][]byte
 }
 
 type answer struct {
@@ -61,7 +67,7 @@ func newKeeper(c *Cache) *keeper {
 	return &keeper{
 		c:        c,
 		members:  map[intentions.Service]*membership{},
-		rows:     map[intentions.Service]json.RawMessage{},
+		rows:     map[intentions.Service]rows{},
 		policies: map[intentions.Service]*PolicyPart{},
 		leaves:   map[intentions.Service]*LeafPart{},
 		held:     map[intentions.Service]*Leaf{},
@@ -151,23 +157,24 @@ func (k *keeper) takeBundle(b *Bundle) {
 	if !k.acceptTrustDomain(b.TrustDomain) {
 		return
 	}
-	k.round.confirmed = append(k.round.confirmed, &k.c.bundleConfirmed)
+	now := time.Now()
 	if k.bundle != nil && k.bundle.Bundle.Equal(b) {
+		k.bundle.confirmed.set(now)
 		return
 	}
 	// Leaves need a new look only where a root left the bundle.
 	narrower := k.bundle != nil && lostRoot(k.bundle.Bundle, b)
 	first := k.bundle == nil
 	k.bundle = &BundlePart{Index: k.stamp(), Bundle: b}
+	k.bundle.confirmed.set(now)
 	k.round.bundle = true
 	k.put(bucketMeta, keyBundle, encodeBundle(k.bundle))
 	for s := range k.members {
 		k.round.dirty[s] = true
 		if first {
-			k.rebuildPolicy(s, k.rowsConfirmed(s))
+			k.rebuildPolicy(s)
 		}
 	}
-	now := time.Now()
 	for s, leaf := range k.held {
 		k.adoptLeaf(s, leaf, now)
 	}
@@ -222,36 +229,36 @@ func (k *keeper) takeDefault(d intentions.DefaultAction) {
 	k.overview.fallback, k.overview.fallbackKnown = d, true
 	k.put(bucketMeta, keyDefault, encode(defaultRecord(d)))
 	for s := range k.members {
-		k.rebuildPolicy(s, k.rowsConfirmed(s))
+		k.rebuildPolicy(s)
 	}
 }
 
 func (k *keeper) takeIntentions(s intentions.Service, raw json.RawMessage) {
-	e := (*k.c.services.Load())[s]
 	if k.members[s] == nil {
 		return
 	}
 	if len(raw) == 0 {
 		raw = json.RawMessage("null")
 	}
-	if e != nil {
-		k.round.confirmed = append(k.round.confirmed, &e.policyConfirmed)
-	}
-	if old, known := k.rows[s]; known && bytes.Equal(old, raw) {
+	now := time.Now()
+	if old, known := k.rows[s]; known && bytes.Equal(old.raw, raw) {
+		k.rows[s] = rows{old.raw, now}
+		if part := k.policies[s]; part != nil {
+			part.confirmed.set(now)
+		}
 		return
 	}
-	k.rows[s] = raw
-	k.rebuildPolicy(s, time.Now())
+	k.rows[s] = rows{raw, now}
+	k.rebuildPolicy(s)
 }
 
 // rebuildPolicy compiles a service's policy anew once all its inputs are known.
-// Its rows were confirmed at the moment given.
-func (k *keeper) rebuildPolicy(s intentions.Service, confirmed time.Time) {
-	raw, known := k.rows[s]
+func (k *keeper) rebuildPolicy(s intentions.Service) {
+	rows, known := k.rows[s]
 	if !known || k.bundle == nil || !k.overview.fallbackKnown {
 		return
 	}
-	part, err := newPolicyPart(s, k.bundle.Bundle.TrustDomain, k.overview.fallback, raw)
+	part, err := newPolicyPart(s, k.bundle.Bundle.TrustDomain, k.overview.fallback, rows.raw)
 	x := Condition{Watch: WatchIntentions, Service: s}
 	if err != nil {
 		// The source checked the rows, so this is a defect; the old policy
@@ -261,20 +268,10 @@ func (k *keeper) rebuildPolicy(s intentions.Service, confirmed time.Time) {
 		return
 	}
 	part.Index = k.stamp()
+	part.confirmed.set(rows.confirmed)
 	k.policies[s] = part
 	k.round.dirty[s] = true
-	k.put(bucketPolicy, serviceKey(s), encodePolicy(part, confirmed))
-}
-
-// rowsConfirmed is when upstream last confirmed a destination's rows. Rows
-// that wait for their first publication have just arrived.
-func (k *keeper) rowsConfirmed(s intentions.Service) time.Time {
-	if e := (*k.c.services.Load())[s]; e != nil {
-		if at := e.policyConfirmed.at.Load(); at != nil {
-			return *at
-		}
-	}
-	return time.Now()
+	k.put(bucketPolicy, serviceKey(s), encodePolicy(part, rows.confirmed))
 }
 
 func newPolicyPart(s intentions.Service, trustDomain string, d intentions.DefaultAction, raw json.RawMessage) (*PolicyPart, error) {
@@ -386,5 +383,6 @@ func (c *Cache) PolicyOf(destination intentions.Service, raw json.RawMessage) (*
 		return nil, err
 	}
 	part.Index = o.index
+	part.confirmed.set(time.Now())
 	return part, nil
 }

@@ -34,28 +34,12 @@ func (k *keeper) publish(ctx context.Context) {
 	if r.set || r.leaves {
 		k.publishWanted(r.set)
 	}
-	now := time.Now()
-	for _, c := range r.confirmed {
-		c.set(&now)
-	}
-	k.confirmNewcomers(r.dirty, &now)
 	for _, f := range r.found {
 		f.entry.show(f.part)
 		close(f.done)
 	}
 	for _, a := range r.answers {
 		a.to <- a.err
-	}
-}
-
-// confirmNewcomers gives a policy that was never confirmed, because its entry
-// is new, the moment of its publication.
-func (k *keeper) confirmNewcomers(dirty map[intentions.Service]bool, now *time.Time) {
-	for s := range dirty {
-		e := (*k.c.services.Load())[s]
-		if e != nil && k.policies[s] != nil && e.policyConfirmed.at.Load() == nil {
-			e.policyConfirmed.set(now)
-		}
 	}
 }
 
@@ -111,7 +95,6 @@ func (k *keeper) snapshot(e *entry) *Snapshot {
 		Bundle:    k.bundle,
 		Policy:    k.policies[e.service],
 		WantsLeaf: k.members[e.service].wantsLeaf(),
-		entry:     e,
 		cache:     k.c,
 	}
 	if s.Leaf != nil {

@@ -21,20 +21,20 @@ func (k *keeper) restore() error {
 			return fmt.Errorf("restore snapshots: %w", err)
 		}
 	}
-	bundleConfirmed := k.restoreMeta(records[bucketMeta])
+	k.restoreMeta(records[bucketMeta])
 	if k.c.cfg.Default != nil {
 		k.overview.fallback, k.overview.fallbackKnown = *k.c.cfg.Default, true
 	}
 	k.restoreMembers(records, now)
-	confirmed := k.restorePolicies(records[bucketPolicy])
+	k.restorePolicies(records[bucketPolicy])
 	k.restoreLeaves(records[bucketLeaf], now)
+	k.restoreConfirmations(records[bucketMeta][keyConfirmed])
 	k.overview.index = k.index
 	current := k.overview
 	k.c.overall.Store(&current)
 	k.c.bundle.Store(&bundleView{part: k.bundle, changed: make(chan struct{})})
 	k.publishSet()
 	k.publishWanted(true)
-	k.restoreConfirmations(records[bucketMeta][keyConfirmed], bundleConfirmed, confirmed)
 	k.c.discovery.restore(records[bucketDiscovery])
 	if n := len(k.leaves); n > 0 {
 		k.c.logger.Info("restored snapshots", "services", len(k.members), "leaves", n)
@@ -42,8 +42,7 @@ func (k *keeper) restore() error {
 	return nil
 }
 
-// restoreMeta returns when the bundle was confirmed as it was written.
-func (k *keeper) restoreMeta(meta map[string][]byte) (bundleConfirmed time.Time) {
+func (k *keeper) restoreMeta(meta map[string][]byte) {
 	var stored uint64
 	if k.decode(keyIndex, meta[keyIndex], &stored) {
 		k.index = max(k.index, stored+1)
@@ -55,7 +54,7 @@ func (k *keeper) restoreMeta(meta map[string][]byte) (bundleConfirmed time.Time)
 			k.c.logger.Error("stored trust bundle is not usable", "error", err)
 		} else if k.acceptTrustDomain(bundle.TrustDomain) {
 			k.bundle = &BundlePart{Index: b.Index, Bundle: bundle}
-			bundleConfirmed = b.Confirmed
+			k.bundle.confirmed.set(b.Confirmed)
 		}
 	}
 	var d defaultRecord
@@ -63,7 +62,6 @@ func (k *keeper) restoreMeta(meta map[string][]byte) (bundleConfirmed time.Time)
 		k.overview.fallback, k.overview.fallbackKnown = intentions.DefaultAction(d), true
 	}
 	k.decode(keyLocal, meta[keyLocal], &k.overview.local)
-	return bundleConfirmed
 }
 
 // restoreMembers decides which services are watched before upstream answers.
@@ -95,11 +93,9 @@ func (k *keeper) restoreMembers(records map[string]map[string][]byte, now time.T
 	k.round = newRound()
 }
 
-// restorePolicies returns when each policy was confirmed as it was written.
-func (k *keeper) restorePolicies(records map[string][]byte) map[intentions.Service]time.Time {
-	confirmed := map[intentions.Service]time.Time{}
+func (k *keeper) restorePolicies(records map[string][]byte) {
 	if k.bundle == nil || !k.overview.fallbackKnown {
-		return confirmed
+		return
 	}
 	for key, raw := range records {
 		var r policyRecord
@@ -112,10 +108,9 @@ func (k *keeper) restorePolicies(records map[string][]byte) map[intentions.Servi
 			continue
 		}
 		part.Index = r.Index
-		k.rows[r.Service], k.policies[r.Service] = r.Rows, part
-		confirmed[r.Service] = r.Confirmed
+		part.confirmed.set(r.Confirmed)
+		k.rows[r.Service], k.policies[r.Service] = rows{r.Rows, r.Confirmed}, part
 	}
-	return confirmed
 }
 
 func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
@@ -150,28 +145,19 @@ func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
 // restoreConfirmations sets the age of everything restored: from the record of
 // confirmation times, or from the moment of writing where that is later,
 // because the record is written once a minute only.
-func (k *keeper) restoreConfirmations(raw []byte, bundle time.Time, policies map[intentions.Service]time.Time) {
+func (k *keeper) restoreConfirmations(raw []byte) {
 	var r confirmedRecord
 	k.decode(keyConfirmed, raw, &r)
-	restoreAge(&k.c.bundleConfirmed, r.Bundle, bundle)
-	for s, e := range *k.c.services.Load() {
-		if k.policies[s] == nil {
-			continue
-		}
+	if k.bundle != nil {
+		k.bundle.confirmed.advance(r.Bundle)
+	}
+	for s, part := range k.policies {
 		at, other := r.Others[serviceKey(s)]
 		if !other {
 			at = r.Policies
 		}
-		restoreAge(&e.policyConfirmed, at, policies[s])
-	}
-}
-
-func restoreAge(c *confirmation, a, b time.Time) {
-	if a.Before(b) {
-		a = b
-	}
-	if !a.IsZero() {
-		c.set(&a)
+		part.confirmed.advance(at)
+		k.rows[s] = rows{k.rows[s].raw, *part.confirmed.at.Load()}
 	}
 }
 
@@ -179,19 +165,17 @@ func restoreAge(c *confirmation, a, b time.Time) {
 // nothing younger.
 func (k *keeper) writeConfirmations() {
 	var r confirmedRecord
-	if at := k.c.bundleConfirmed.at.Load(); at != nil {
-		r.Bundle = at.Round(0).UTC()
+	if k.bundle != nil {
+		r.Bundle = k.bundle.confirmed.at.Load().Round(0).UTC()
 	}
 	times := map[intentions.Service]time.Time{}
 	count := map[time.Time]int{}
-	for s, e := range *k.c.services.Load() {
-		if at := e.policyConfirmed.at.Load(); at != nil {
-			// Rounding down to a second lets policies that were confirmed
-			// together share one time, and makes nothing younger.
-			t := at.Round(0).UTC().Truncate(time.Second)
-			times[s] = t
-			count[t]++
-		}
+	for s, part := range k.policies {
+		// Rounding down to a second lets policies that were confirmed together
+		// share one time, and makes nothing younger.
+		t := part.confirmed.at.Load().Round(0).UTC().Truncate(time.Second)
+		times[s] = t
+		count[t]++
 	}
 	for t, n := range count {
 		if n > count[r.Policies] || (n == count[r.Policies] && t.Before(r.Policies)) {

@@ -32,7 +32,6 @@ type Snapshot struct {
 	// readers share one copy.
 	Bodies Bodies
 
-	entry *entry
 	cache *Cache
 }
 
@@ -49,6 +48,8 @@ type BundlePart struct {
 	Index  uint64
 	Bundle *Bundle
 	Bodies Bodies
+
+	confirmed confirmation
 }
 
 // PolicyPart is the policy of one destination with the index of its last
@@ -63,6 +64,7 @@ type PolicyPart struct {
 	Raw json.RawMessage
 
 	rowOfRule []int
+	confirmed confirmation
 }
 
 // Intention returns the intention behind rule number n of the policy, counted
@@ -79,7 +81,10 @@ func (s *Snapshot) Ready() bool {
 // Age is the time since upstream confirmed the bundle and the policy, the
 // worse of the two.
 func (s *Snapshot) Age(now time.Time) time.Duration {
-	return max(s.cache.bundleConfirmed.age(now), s.entry.policyConfirmed.age(now))
+	if s.Bundle == nil || s.Policy == nil {
+		return never
+	}
+	return max(s.Bundle.confirmed.age(now), s.Policy.confirmed.age(now))
 }
 
 // Fresh reports whether upstream confirmed the snapshot lately.
@@ -101,10 +106,19 @@ func (s *Snapshot) Decide(source intentions.ID) intentions.Decision {
 // 60 s and a margin.
 const FreshFor = 150 * time.Second
 
-// confirmation is the moment of the last complete valid answer.
+// confirmation is the moment of the last complete valid answer. It belongs to
+// the part that was confirmed, so that a reader never sees a part with the age
+// of another.
 type confirmation struct{ at atomic.Pointer[time.Time] }
 
-func (c *confirmation) set(at *time.Time) { c.at.Store(at) }
+func (c *confirmation) set(at time.Time) { c.at.Store(&at) }
+
+// advance sets the moment unless a later one is known.
+func (c *confirmation) advance(at time.Time) {
+	if old := c.at.Load(); old == nil || old.Before(at) {
+		c.set(at)
+	}
+}
 
 // never stands for the age of something that was never confirmed.
 const never = time.Duration(1<<63 - 1)

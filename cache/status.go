@@ -40,7 +40,7 @@ func (c *Cache) Status() Status {
 	bundle, _ := c.Bundle()
 	s := Status{
 		Index: o.index, Datacenter: o.datacenter, Node: o.node,
-		Bundle: bundle, BundleAge: c.bundleConfirmed.age(now),
+		Bundle: bundle, BundleAge: c.BundleAge(now),
 		Default: o.fallback, DefaultKnown: o.fallbackKnown,
 		Store: c.StoreState(), Local: o.local, Conditions: c.conditions.all(),
 	}

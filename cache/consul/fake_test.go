@@ -33,7 +33,9 @@ type fake struct {
 	seen    []seen
 	// holding counts blocking queries under way, conns open connections.
 	holding, conns int
-	script         func(w http.ResponseWriter, r *http.Request) bool
+	// abandoned counts how often blocked queries were all answered at once.
+	abandoned int
+	script    func(w http.ResponseWriter, r *http.Request) bool
 
 	roots      string
 	rootsIndex uint64
@@ -175,8 +177,12 @@ func (f *fake) block(w http.ResponseWriter, r *http.Request, read func() (uint64
 	length, _ := time.ParseDuration(r.URL.Query().Get("wait"))
 	end := time.NewTimer(length)
 	defer end.Stop()
+	f.mu.Lock()
+	abandoned := f.abandoned
+	f.mu.Unlock()
 	for over := false; ; {
 		f.mu.Lock()
+		over = over || abandoned != f.abandoned
 		index, body := read()
 		changed := f.changed
 		f.mu.Unlock()
