@@ -134,11 +134,7 @@ func withRequest(d intentions.Decision, r *requestWire) intentions.Decision {
 // answerLive reads the policy of a destination that is not watched for this
 // one question.
 func (a *api) answerLive(c *call, destination intentions.Service, q question) (*decisionWire, error) {
-	raw, err := a.cfg.Upstream.LiveIntentions(c.Context(), destination)
-	if err != nil {
-		return nil, err
-	}
-	part, err := a.cfg.Cache.PolicyOf(destination, raw)
+	part, err := a.livePolicy(c, destination)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +142,18 @@ func (a *api) answerLive(c *call, destination intentions.Service, q question) (*
 	out := wireDecision(withRequest(d, q.Request), part, 0)
 	out.Via = viaLive
 	return out, nil
+}
+
+// livePolicy reads the policy of a destination for this one request.
+func (a *api) livePolicy(c *call, destination intentions.Service) (*cache.PolicyPart, error) {
+	if _, err := c.awaitBundle(blocking{}); err != nil {
+		return nil, err
+	}
+	raw, err := a.cfg.Upstream.LiveIntentions(c.Context(), destination)
+	if err != nil {
+		return nil, err
+	}
+	return a.cfg.Cache.PolicyOf(destination, raw)
 }
 
 func wireDecision(d intentions.Decision, p *cache.PolicyPart, age time.Duration) *decisionWire {

@@ -88,11 +88,7 @@ func (a *api) policyForTarget(c *call, target string) (*cache.PolicyPart, time.D
 		if a.cfg.Upstream == nil {
 			return nil, 0, notReady("there is no upstream to read the intentions of %q from", clip(target))
 		}
-		raw, err := a.cfg.Upstream.LiveIntentions(c.Context(), destination)
-		if err != nil {
-			return nil, 0, err
-		}
-		part, err := a.cfg.Cache.PolicyOf(destination, raw)
+		part, err := a.livePolicy(c, destination)
 		return part, 0, err
 	}
 	c.services = []intentions.Service{destination}
