@@ -69,6 +69,9 @@ func TestSleeps(t *testing.T) {
 	if got := sleeps(f); len(got) != 1 || got[0] != (sleep{"f", 6}) {
 		t.Errorf("got %v, want one in f", got)
 	}
+	if got := sleeps(mustParse(t, "a/a_test.go", "package a\n\nfunc f() { synctest.Test(t, func() { time.Sleep(1) }) }\n")); len(got) != 0 {
+		t.Errorf("a sleep in a bubble: got %v, want none", got)
+	}
 	if got := sleeps(mustParse(t, "a/a_test.go", "package a\n\nfunc f() { x.Sleep() }\n")); len(got) != 0 {
 		t.Errorf("got %v, want none", got)
 	}

@@ -201,6 +201,10 @@ func sleeps(f file) []sleep {
 			name = fn.Name.Name
 		}
 		ast.Inspect(d, func(n ast.Node) bool {
+			if isCallOf(n, "synctest", "Test") {
+				// Time is virtual in a bubble, and sleeping is how it passes.
+				return false
+			}
 			if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Sleep" {
 				if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" {
 					found = append(found, sleep{name, f.line(s.Pos())})
@@ -210,4 +214,18 @@ func sleeps(f file) []sleep {
 		})
 	}
 	return found
+}
+
+// isCallOf reports whether a node calls the function of a package.
+func isCallOf(n ast.Node, pkg, function string) bool {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	s, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || s.Sel.Name != function {
+		return false
+	}
+	x, ok := s.X.(*ast.Ident)
+	return ok && x.Name == pkg
 }

@@ -1,9 +1,3 @@
-// Sdkapp is an application of Consul's own Connect SDK that tests drive by JSON lines, to show that such an application runs unmodified.
-//
-// It uses github.com/hashicorp/consul/connect and github.com/hashicorp/consul/api as any
-// application would and finds its daemon by CONSUL_HTTP_ADDR. It reads one command per line
-// on standard input and writes one answer per line on standard output, in order; the SDK
-// logs to standard error. It ends with its input.
 package main
 
 import (
@@ -14,6 +8,10 @@ import (
 	"os"
 )
 
+// main reads one command per line on standard input and writes one answer per
+// line on standard output, in order; the SDK logs to standard error. The program
+// uses Consul's packages as any application would, finds its daemon by
+// CONSUL_HTTP_ADDR, and ends with its input.
 func main() {
 	if err := run(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "sdkapp:", err)
