@@ -201,7 +201,7 @@ func (c *contract) testDiscovery(t *testing.T) {
 		"hidden": &cache.Failure{Kind: cache.FailureFiltered, Message: "ACLs hid every instance"},
 		"denied": refused(cache.WatchLeaf, intentions.Service{}).Failure,
 	}
-	up := upstream{status: http.StatusOK, body: `{"Service":"web","Nodes":[{"Node":{"Node":"n","Address":"10.0.0.9","Datacenter":"dc2"},
+	up := upstream{status: http.StatusOK, body: `{"Service":"web","Nodes":[{"Node":{"Node":"n","Address":"10.0.0.9","Datacenter":"?dc"},
 		"Service":{"ID":"web-proxy","Service":"web-sidecar","Kind":"connect-proxy","Port":20000,"Proxy":{"DestinationServiceName":"web"}}}]}`}
 	k := c.start(t, setup{source: source, upstream: up})
 	for _, x := range []struct{ path, want string }{

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/connectd/connectd/cache"
@@ -224,8 +225,9 @@ type upstream struct {
 	err    error
 }
 
-func (u upstream) Pass(context.Context, string, url.Values) (int, http.Header, []byte, error) {
-	return u.status, http.Header{}, []byte(u.body), u.err
+// Pass puts the datacenter that it is asked for in the place of "?dc".
+func (u upstream) Pass(_ context.Context, _ string, q url.Values) (int, http.Header, []byte, error) {
+	return u.status, http.Header{}, []byte(strings.ReplaceAll(u.body, "?dc", q.Get("dc"))), u.err
 }
 
 func (u upstream) LiveIntentions(context.Context, intentions.Service) (json.RawMessage, error) {
