@@ -90,16 +90,17 @@ func (s *Snapshot) Age(now time.Time) time.Duration {
 // Fresh reports whether upstream confirmed the snapshot lately.
 func (s *Snapshot) Fresh(now time.Time) bool { return s.Age(now) <= FreshFor }
 
-// Decide says whether source may connect to the snapshot's service. Policy
-// older than the configured bound denies.
-func (s *Snapshot) Decide(source intentions.ID) intentions.Decision {
+// Decide says whether the source with this SPIFFE ID may connect to the
+// snapshot's service, or, given a request, whether that may pass. Policy older
+// than the configured bound denies.
+func (s *Snapshot) Decide(source string, r *intentions.Request) intentions.Decision {
 	if s == nil || s.Policy == nil || s.Bundle == nil {
 		return intentions.Decision{}
 	}
 	if s.Age(time.Now()) > s.cache.cfg.MaxStale {
 		return intentions.Decision{Reason: intentions.ReasonPolicyStale}
 	}
-	return s.Policy.Table.Decide(source)
+	return s.Policy.Table.DecideURI(source, r)
 }
 
 // FreshFor is the age up to which a snapshot counts as fresh: two waits of

@@ -77,6 +77,10 @@ func newRule(a AllowConfig) (rule, error) {
 // overflowID is the id that the kernel shows for users of other namespaces.
 const overflowID = 65534
 
+// unknownID stands for a peer whose ids could not be read; chown takes it as
+// "no change".
+const unknownID = 1<<32 - 1
+
 func userID(name string) (uint32, error) {
 	if u, err := user.Lookup(name); err == nil {
 		name = u.Uid
@@ -96,7 +100,7 @@ func numericID(kind, text string) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s %q does not exist on this host", kind, text)
 	}
-	if id == overflowID {
+	if id == overflowID || id == unknownID {
 		return 0, fmt.Errorf("%s %q is the id of everybody whom the kernel cannot name; it cannot be admitted", kind, text)
 	}
 	return uint32(id), nil

@@ -32,6 +32,10 @@ type Rule struct {
 	Reason      string       `json:"reason,omitempty"`
 	Requires    []string     `json:"requires,omitempty"`
 	Permissions []Permission `json:"permissions,omitempty"`
+
+	// unknown is set for a rule that was read with members that this version
+	// does not know, or that contradicts itself.
+	unknown bool
 }
 
 // Normalization says how a request is put in canonical form before it is

@@ -1,16 +1,38 @@
 package intentions
 
+import "strings"
+
 // Table is a policy compiled into hash lookups: the cost of a decision does
 // not grow with the number of rules. It is immutable and safe for concurrent
 // use.
 type Table struct {
 	policy   *Policy
 	fallback Decision
-	// first gives the number of the first rule for a source as written, with
-	// the wildcards spelled "*". Smaller numbers decide.
-	first map[Service]int32
-	// verdicts holds, for rule n, the decision at n-1.
-	verdicts []Decision
+	// home is the beginning of every SPIFFE ID of a source in our own trust
+	// domain and the default parts, up to its datacenter.
+	home string
+
+	// names gives the number of the first rule for each name that is written
+	// out, anyName that of the first for all names; both for sources in the
+	// default parts. Smaller numbers decide.
+	names   map[string]int32
+	anyName int32
+	// odd is set where a rule has a source name that no SPIFFE ID of ours can
+	// carry; such names are not among names.
+	odd bool
+	// all gives the number of the first rule for a source as written, with
+	// the wildcards spelled "*", for sources anywhere else.
+	all map[Service]int32
+
+	// rules holds what rule n says at n-1.
+	rules []rule
+}
+
+// rule is a compiled rule.
+type rule struct {
+	// verdict is the decision on a connection whose requests are not known.
+	verdict     Decision
+	permissions []permission
 }
 
 // Compile builds the table of a policy. The policy must not change afterwards.
@@ -18,16 +40,26 @@ func Compile(p *Policy) *Table {
 	t := &Table{
 		policy:   p,
 		fallback: Decision{Outcome: outcomeOf(p.DefaultAction), Reason: ReasonDefaultAction},
-		first:    make(map[Service]int32, len(p.Rules)),
-		verdicts: make([]Decision, len(p.Rules)),
+		home:     idScheme + p.TrustDomain + "/ns/" + DefaultPart + "/dc/",
+		names:    make(map[string]int32, len(p.Rules)),
+		all:      make(map[Service]int32, len(p.Rules)),
+		rules:    make([]rule, len(p.Rules)),
 	}
 	for i := range p.Rules {
 		number := int32(i + 1)
-		source := p.Rules[i].Source
-		if _, taken := t.first[source]; !taken {
-			t.first[source] = number
+		if _, taken := t.all[p.Rules[i].Source]; !taken {
+			t.all[p.Rules[i].Source] = number
 		}
-		t.verdicts[i] = verdict(&p.Rules[i], number)
+		t.rules[i] = compileRule(&p.Rules[i], number, &p.Normalization)
+	}
+	t.anyName = t.search(NewService(Wildcard))
+	for s := range t.all {
+		switch {
+		case ValidName(s.Name):
+			t.names[s.Name] = t.search(NewService(s.Name))
+		case s.Name != Wildcard:
+			t.odd = true
+		}
 	}
 	return t
 }
@@ -39,18 +71,31 @@ func outcomeOf(action string) Outcome {
 	return Deny
 }
 
-// verdict is what a rule says of a connection whose requests are not known.
-func verdict(r *Rule, number int32) Decision {
-	d := Decision{Rule: number}
-	switch {
-	case r.Reason == ReasonUnsupported.String():
-		d.Reason = ReasonUnsupported
-	case len(r.Permissions) > 0:
-		d.Outcome, d.Reason = PerRequest, ReasonRequestRequired
-	default:
-		d.Outcome, d.Reason = outcomeOf(r.Action), ReasonIntention
+func compileRule(r *Rule, number int32, n *Normalization) rule {
+	c := rule{verdict: Decision{Rule: number, Reason: ReasonUnsupported}}
+	if !r.supported() {
+		return c
 	}
-	return d
+	if len(r.Permissions) == 0 {
+		c.verdict.Outcome, c.verdict.Reason = outcomeOf(r.Action), ReasonIntention
+		return c
+	}
+	permissions, ok := compilePermissions(r.Permissions, n)
+	if ok {
+		c.permissions = permissions
+		c.verdict.Outcome, c.verdict.Reason = PerRequest, ReasonRequestRequired
+	}
+	return c
+}
+
+// supported reports whether the rule says nothing that is unknown here.
+func (r *Rule) supported() bool {
+	for _, word := range r.Requires {
+		if word != RequiresRegex {
+			return false
+		}
+	}
+	return r.Reason == "" && !r.unknown
 }
 
 // Policy returns the policy that the table was compiled from.
@@ -58,40 +103,134 @@ func (t *Table) Policy() *Policy { return t.policy }
 
 // Decide says whether source may connect to the policy's destination. A nil
 // table denies: nothing is known yet.
-func (t *Table) Decide(source ID) Decision {
+func (t *Table) Decide(source ID) Decision { return t.DecideRequest(source, nil) }
+
+// DecideRequest says whether a request of source may pass. Without a request
+// the answer is about the connection.
+func (t *Table) DecideRequest(source ID, r *Request) Decision {
 	if t == nil {
 		return Decision{}
 	}
 	if !source.SameTrustDomain(t.policy.TrustDomain) {
 		return Decision{Reason: ReasonForeignTrustDomain}
 	}
-	if number := t.Match(source.Service); number > 0 {
-		return t.verdicts[number-1]
-	}
-	return t.fallback
+	return t.say(t.Match(source.Service), r)
 }
 
-// DecideURI parses the source's SPIFFE ID and decides.
-func (t *Table) DecideURI(source string) Decision {
+// DecideURI parses the source's SPIFFE ID and decides. A nil request asks about
+// the connection.
+func (t *Table) DecideURI(source string, r *Request) Decision {
+	if t == nil {
+		return Decision{}
+	}
+	if name, ok := t.atHome(source); ok {
+		number, known := t.names[name]
+		if !known {
+			number = t.anyName
+		}
+		// A name that is known is valid; any other has to be looked at.
+		if known || ValidName(name) {
+			return t.say(number, r)
+		}
+	}
 	id, err := ParseID(source)
 	if err != nil {
 		return Decision{Reason: ReasonInvalidSource}
 	}
-	return t.Decide(id)
+	return t.DecideRequest(id, r)
+}
+
+// atHome cuts the name out of the SPIFFE ID of a source in the default parts
+// of our own trust domain, without looking at every byte.
+func (t *Table) atHome(source string) (name string, ok bool) {
+	if len(source) > maxIDBytes || !strings.HasPrefix(source, t.home) {
+		return "", false
+	}
+	_, rest, ok := segment(source[len(t.home):])
+	if !ok {
+		return "", false
+	}
+	return strings.CutPrefix(rest, "svc/")
+}
+
+// say turns the number of the matching rule into a decision.
+func (t *Table) say(number int32, r *Request) Decision {
+	if t.policy.Schema > PolicySchema {
+		return Decision{Rule: number, Reason: ReasonUnsupported}
+	}
+	if number == 0 {
+		return t.fallback
+	}
+	c := &t.rules[number-1]
+	if r == nil || c.permissions == nil {
+		return c.verdict
+	}
+	return t.judgeRequest(number, c.permissions, r)
+}
+
+// judgeRequest applies the permissions of the deciding rule. Where none
+// matches, the default action applies, and not the next rule.
+func (t *Table) judgeRequest(number int32, list []permission, r *Request) Decision {
+	ambiguous := Decision{Rule: number, Reason: ReasonAmbiguousRequest}
+	n := &t.policy.Normalization
+	if !validMethod(r.Method) || n.Underscores == "reject" && r.hasUnderscoreHeader() {
+		return ambiguous
+	}
+	p, ok := readPath(r.Path, n)
+	if !ok {
+		return ambiguous
+	}
+	first := judge(list, r, p.consul)
+	if first.bad {
+		return ambiguous
+	}
+	d := t.ofJudgment(number, first)
+	if p.aggressive == p.consul {
+		return d
+	}
+	second := judge(list, r, p.aggressive)
+	if second.bad || t.ofJudgment(number, second).Outcome != d.Outcome {
+		return ambiguous
+	}
+	return d
+}
+
+func (t *Table) ofJudgment(number int32, j judgment) Decision {
+	if j.number == 0 {
+		d := t.fallback
+		d.Rule = number
+		return d
+	}
+	d := Decision{Rule: number, Permission: j.number, Reason: ReasonPermission}
+	if j.allow {
+		d.Outcome = Allow
+	}
+	return d
 }
 
 // Match returns the number of the first rule whose source is s, counted from
 // 1, or 0. Names and namespaces compare exactly; s.Partition is in lower case
 // already.
 func (t *Table) Match(s Service) int32 {
-	number := t.first[s]
+	if t.odd || !s.InDefaultParts() {
+		return t.search(s)
+	}
+	if number, known := t.names[s.Name]; known {
+		return number
+	}
+	return t.anyName
+}
+
+// search looks under the four spellings that cover a source.
+func (t *Table) search(s Service) int32 {
+	number := t.all[s]
 	name := s.Name
 	s.Name = Wildcard
-	number = earlier(number, t.first[s])
+	number = earlier(number, t.all[s])
 	s.Namespace = Wildcard
-	number = earlier(number, t.first[s])
+	number = earlier(number, t.all[s])
 	s.Name = name
-	return earlier(number, t.first[s])
+	return earlier(number, t.all[s])
 }
 
 func earlier(a, b int32) int32 {

@@ -10,7 +10,7 @@ func TestDecideAllocatesNothing(t *testing.T) {
 	p, _ := NewPolicy(NewService("db"), "td.consul", DefaultAction{}, list)
 	table := Compile(p)
 	got := testing.AllocsPerRun(100, func() {
-		if !table.DecideURI("spiffe://td.consul/ns/default/dc/dc1/svc/web").Allowed() {
+		if !table.DecideURI("spiffe://td.consul/ns/default/dc/dc1/svc/web", nil).Allowed() {
 			t.Error("denied")
 		}
 	})
@@ -24,6 +24,6 @@ func BenchmarkDecideURI(b *testing.B) {
 	p, _ := NewPolicy(NewService("db"), "td.consul", DefaultAction{}, list)
 	table := Compile(p)
 	for b.Loop() {
-		table.DecideURI("spiffe://td.consul/ns/default/dc/dc1/svc/web")
+		table.DecideURI("spiffe://td.consul/ns/default/dc/dc1/svc/web", nil)
 	}
 }

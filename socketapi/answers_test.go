@@ -237,6 +237,11 @@ func (c *contract) testAuthorize(t *testing.T) {
 		{"", trusted + "db", "shop", "", "deny default_action"},
 		{"", trusted + "web", "shop", "", "per_request request_required"},
 		{"", trusted + "jobs", "shop", `,"request":{"method":"GET","path":"/"}`, "deny unsupported"},
+		{"", trusted + "web", "shop", `,"request":{"method":"GET","path":"/?q=1"}`, "allow permission"},
+		{"", trusted + "web", "shop", `,"request":{"method":"GET","path":"/v1/admin","headers":{"X-Tenant":["A"]}}`, "deny permission"},
+		{"", trusted + "web", "shop", `,"request":{"method":"PUT","path":"/v1/x","headers":{"X-Tenant":["A"]}}`, "allow permission"},
+		{"", trusted + "web", "shop", `,"request":{"method":"PUT","path":"/other"}`, "deny default_action"},
+		{"", trusted + "web", "shop", `,"request":{"method":"GET","path":"/v1/%zz"}`, "deny ambiguous_request"},
 		{"", "spiffe://other.consul/ns/default/dc/dc1/svc/web", "db", "", "deny foreign_trust_domain"},
 		{"", "web", "db", "", "deny invalid_source"},
 		{"?live", trusted + "web", "far", "", "allow intention live"},
@@ -268,7 +273,7 @@ func (c *contract) testBatch(t *testing.T) {
 	for _, d := range a.Decisions {
 		got = append(got, d.Decision+d.Error.Code)
 	}
-	if strings.Join(got, " ") != "allow bad_request forbidden bad_request deny" {
+	if strings.Join(got, " ") != "allow bad_request forbidden bad_request allow" {
 		t.Errorf("got %q", got)
 	}
 	k.askFreely(http.MethodPost, "/v1/authorize", question(trusted+"web", "db", `,"invented":1`), http.StatusOK)

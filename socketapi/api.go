@@ -43,7 +43,6 @@ type api struct {
 	cfg      Config
 	logger   hclog.Logger
 	started  time.Time
-	admin    bool
 	stopping chan struct{}
 	// passing shares identical requests that are on their way to Consul.
 	passing singleflight.Group
@@ -69,7 +68,6 @@ func New(cfg Config) *Server {
 func NewAdmin(cfg Config) *Server {
 	cfg.Admission = everyone{}
 	s := newServer(cfg)
-	s.api.admin = true
 	s.api.addOwnRoutes(s.router)
 	return s
 }

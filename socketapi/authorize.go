@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/connectd/connectd/cache"
@@ -114,21 +117,26 @@ func (a *api) answer(c *call, q question) (*decisionWire, error) {
 	if snapshot, err = c.watched(blocking{}, false, hasPolicy); err != nil {
 		return nil, err
 	}
-	id, err := intentions.ParseID(q.Source)
-	d := intentions.Decision{Reason: intentions.ReasonInvalidSource}
-	if err == nil {
-		d = withRequest(snapshot.Decide(id), q.Request)
-	}
+	d := snapshot.Decide(q.Source, q.Request.parse())
 	return wireDecision(d, snapshot.Policy, snapshot.Age(time.Now())), nil
 }
 
-// withRequest judges a request against permissions. They are not evaluated
-// yet, so a request that needs them is denied.
-func withRequest(d intentions.Decision, r *requestWire) intentions.Decision {
-	if r != nil && d.Outcome == intentions.PerRequest {
-		return intentions.Decision{Reason: intentions.ReasonUnsupported, Rule: d.Rule}
+// parse puts header names in lower case; of no request it makes none.
+func (r *requestWire) parse() *intentions.Request {
+	if r == nil {
+		return nil
 	}
-	return d
+	out := &intentions.Request{
+		Method: r.Method, Path: r.Path, Headers: make(map[string][]string, len(r.Headers)),
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		lower := strings.ToLower(name)
+		out.Headers[lower] = append(out.Headers[lower], r.Headers[name]...)
+	}
+	if host := out.Headers["host"]; len(host) > 0 {
+		out.Host = strings.Join(host, ",")
+	}
+	return out
 }
 
 // answerLive reads the policy of a destination that is not watched for this
@@ -138,8 +146,7 @@ func (a *api) answerLive(c *call, destination intentions.Service, q question) (*
 	if err != nil {
 		return nil, err
 	}
-	d := part.Table.DecideURI(q.Source)
-	out := wireDecision(withRequest(d, q.Request), part, 0)
+	out := wireDecision(part.Table.DecideURI(q.Source, q.Request.parse()), part, 0)
 	out.Via = viaLive
 	return out, nil
 }

@@ -57,7 +57,8 @@ func pass(d time.Duration) {
 func decide(t *testing.T, c *cache.Cache, source string, destination intentions.Service) intentions.Decision {
 	t.Helper()
 	s, _ := c.Snapshot(destination)
-	return s.Decide(intentions.ID{TrustDomain: TrustDomain, Service: intentions.NewService(source), Datacenter: "dc1"})
+	id := intentions.ID{TrustDomain: TrustDomain, Service: intentions.NewService(source), Datacenter: "dc1"}
+	return s.Decide(id.String(), nil)
 }
 
 func TestNewRefusesBadConfig(t *testing.T) {

@@ -62,7 +62,8 @@ func allows(x *cache.Snapshot, web intentions.Service) bool {
 	if x.Bundle == nil {
 		return false
 	}
-	return x.Decide(intentions.ID{TrustDomain: x.Bundle.Bundle.TrustDomain, Service: web, Datacenter: "any"}).Allowed()
+	id := intentions.ID{TrustDomain: x.Bundle.Bundle.TrustDomain, Service: web, Datacenter: "any"}
+	return x.Decide(id.String(), nil).Allowed()
 }
 
 func cacheFollowsUpstream(s *stage) {

@@ -116,7 +116,7 @@ func newField(n int) *field {
 func measureDecide(ctx context.Context, n, rounds, lookups int) (sizeReport, error) {
 	f := newField(n)
 	for i, name := range f.asked {
-		if d := f.table.DecideURI(f.uris[i]); d.Allowed() != f.names[name] || d.Reason != intentions.ReasonIntention {
+		if d := f.table.DecideURI(f.uris[i], nil); d.Allowed() != f.names[name] || d.Reason != intentions.ReasonIntention {
 			return sizeReport{}, fmt.Errorf("decide %s: got %s by %s", f.uris[i], d.Outcome, d.Reason)
 		}
 	}
@@ -130,7 +130,7 @@ func measureDecide(ctx context.Context, n, rounds, lookups int) (sizeReport, err
 	}
 	next := 0
 	allocations := testing.AllocsPerRun(1000, func() {
-		f.table.DecideURI(f.uris[next])
+		f.table.DecideURI(f.uris[next], nil)
 		next = (next + 1) % len(f.uris)
 	})
 	return sizeReport{Intentions: n, Decide: median(decide), Map: median(lookup), OfMap: median(ratios), Allocations: allocations}, nil
@@ -142,7 +142,7 @@ func (f *field) timeDecide(lookups int) float64 {
 	allowed, at := 0, 0
 	begin := time.Now()
 	for range lookups {
-		if f.table.DecideURI(f.uris[at]).Allowed() {
+		if f.table.DecideURI(f.uris[at], nil).Allowed() {
 			allowed++
 		}
 		if at++; at == len(f.uris) {
