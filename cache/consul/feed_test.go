@@ -54,6 +54,7 @@ func (f *feed) Publish(ctx context.Context, u cache.Update) error {
 func (f *feed) want(wants ...cache.Want) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	wants = slices.Clone(wants)
 	slices.SortFunc(wants, func(a, b cache.Want) int { return strings.Compare(a.Service.Name, b.Service.Name) })
 	f.wants = wants
 	close(f.changed)

@@ -139,7 +139,7 @@ func TestBadLeafKeepsTheGoodOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
 		f.leafLife = 10 * time.Hour
-		to := f.run(f.source(Config{}), leavesOf("web")...)
+		to := f.runLeaves(f.source(Config{}), leavesOf("web")...)
 		pass(time.Second)
 		good := to.leaf("web")
 		f.answer(leafPath, func(w http.ResponseWriter, r *http.Request) {

@@ -57,6 +57,11 @@ func (s *Source) publishBundle(ctx context.Context, feed cache.Feed, b *cache.Bu
 	if err := feed.Publish(ctx, cache.Update{Bundle: b}); err != nil {
 		return err
 	}
+	if old != nil && old.TrustDomain != b.TrustDomain {
+		// The cache raises the alarm. Leaves are still judged by what was known:
+		// a trust domain never changes in the life of a cluster.
+		return nil
+	}
 	s.bundle.Store(b)
 	if old == nil || old.ActiveRootID != b.ActiveRootID {
 		s.rooted.send()
