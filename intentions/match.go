@@ -85,7 +85,7 @@ func (m *headerMatch) compile(from *HeaderMatch, n *Normalization) bool {
 	if strings.HasPrefix(from.Name, ":") && !m.name.authority {
 		return false
 	}
-	m.drop = m.name.underscore && n.Underscores == "drop"
+	m.drop = m.name.underscore && n.Underscores == UnderscoresDrop
 	switch m.Match {
 	case MatchExact, MatchPrefix, MatchSuffix, MatchContains:
 		if m.IgnoreCase {

@@ -67,9 +67,9 @@ func inspect(path string) (suspicious, ok bool) {
 func consulPath(path string, n *Normalization) (string, bool) {
 	if hasEscapedSlash(path) {
 		switch n.EscapedSlashes {
-		case "reject":
+		case SlashesReject:
 			return "", false
-		case "unescape":
+		case SlashesUnescape:
 			path = unescapeSome(path, func(c byte) bool { return c == '/' || c == '\\' })
 		}
 	}

@@ -47,9 +47,19 @@ type Normalization struct {
 	Underscores    string `json:"underscores"`
 }
 
+// Words of Normalization.
+const (
+	SlashesKeep       = "keep"
+	SlashesReject     = "reject"
+	SlashesUnescape   = "unescape"
+	UnderscoresAllow  = "allow"
+	UnderscoresReject = "reject"
+	UnderscoresDrop   = "drop"
+)
+
 // DefaultNormalization is what Consul applies when nothing is configured.
 func DefaultNormalization() Normalization {
-	return Normalization{Path: true, EscapedSlashes: "keep", Underscores: "allow"}
+	return Normalization{Path: true, EscapedSlashes: SlashesKeep, Underscores: UnderscoresAllow}
 }
 
 // RequiresRegex is the word for RE2 expressions that match the whole value.

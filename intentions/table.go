@@ -173,7 +173,7 @@ func (t *Table) say(number int32, r *Request) Decision {
 func (t *Table) judgeRequest(number int32, list []permission, r *Request) Decision {
 	ambiguous := Decision{Rule: number, Reason: ReasonAmbiguousRequest}
 	n := &t.policy.Normalization
-	if !validMethod(r.Method) || n.Underscores == "reject" && r.hasUnderscoreHeader() {
+	if !validMethod(r.Method) || n.Underscores == UnderscoresReject && r.hasUnderscoreHeader() {
 		return ambiguous
 	}
 	p, ok := readPath(r.Path, n)

@@ -48,6 +48,8 @@ type decisionWire struct {
 	Freshness  string       `json:"freshness"`
 	Via        string       `json:"via,omitempty"`
 	Matched    *matchedWire `json:"matched,omitempty"`
+	// Explanation is sent where it was asked for.
+	Explanation *explanationWire `json:"explanation,omitempty"`
 }
 
 type matchedWire struct {
@@ -117,8 +119,11 @@ func (a *api) answer(c *call, q question) (*decisionWire, error) {
 	if snapshot, err = c.watched(blocking{}, false, hasPolicy); err != nil {
 		return nil, err
 	}
-	d := snapshot.Decide(q.Source, q.Request.parse())
-	return wireDecision(d, snapshot.Policy, snapshot.Age(time.Now())), nil
+	request := q.Request.parse()
+	d := snapshot.Decide(q.Source, request)
+	out := wireDecision(d, snapshot.Policy, snapshot.Age(time.Now()))
+	out.Explanation = c.explain(snapshot.Policy, q.Source, request)
+	return out, nil
 }
 
 // parse puts header names in lower case; of no request it makes none.
@@ -146,8 +151,10 @@ func (a *api) answerLive(c *call, destination intentions.Service, q question) (*
 	if err != nil {
 		return nil, err
 	}
-	out := wireDecision(part.Table.DecideURI(q.Source, q.Request.parse()), part, 0)
+	request := q.Request.parse()
+	out := wireDecision(part.Table.DecideURI(q.Source, request), part, 0)
 	out.Via = viaLive
+	out.Explanation = c.explain(part, q.Source, request)
 	return out, nil
 }
 

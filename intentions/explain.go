@@ -1,0 +1,165 @@
+package intentions
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Explanation says why a decision came out as it did.
+type Explanation struct {
+	Decision Decision
+	// Consul and Aggressive are the readings of the request's path; empty
+	// where no path had to be read, or nobody could.
+	Consul, Aggressive string
+	// Considered are rules in deciding order, the deciding one last. At most
+	// maxConsidered of those that did not match are kept.
+	Considered []ConsideredRule
+	// Left is the number of rules that did not match and are not listed.
+	Left int
+}
+
+// ConsideredRule is one rule that was looked at.
+type ConsideredRule struct {
+	Rule *Rule
+	// Destination is the destination that the rule was written for.
+	Destination Service
+	Matched     bool
+	// Why says in words why the rule did not match, or why it cannot be judged.
+	Why         string
+	Permissions []ConsideredPermission
+}
+
+// ConsideredPermission is one permission of the deciding rule.
+type ConsideredPermission struct {
+	Permission *Permission
+	Matched    bool
+	// Why names the first condition that did not hold.
+	Why string
+}
+
+// maxConsidered bounds the rules that an explanation lists.
+const maxConsidered = 20
+
+// Explain decides like DecideURI and says why. It is made for people, and is
+// as slow as it has to be.
+func (t *Table) Explain(source string, r *Request) Explanation {
+	x := Explanation{Decision: t.DecideURI(source, r)}
+	if t == nil {
+		return x
+	}
+	id, err := ParseID(source)
+	if err != nil || !id.SameTrustDomain(t.policy.TrustDomain) {
+		return x
+	}
+	deciding := t.Match(id.Service)
+	for i := range t.policy.Rules {
+		number := int32(i + 1)
+		if number == deciding {
+			x.Considered = append(x.Considered, t.explainDeciding(number, r, &x))
+			return x
+		}
+		if len(x.Considered) >= maxConsidered {
+			x.Left++
+			continue
+		}
+		rule := &t.policy.Rules[i]
+		x.Considered = append(x.Considered, ConsideredRule{
+			Rule: rule, Destination: t.policy.DestinationOf(rule), Why: whyNotSource(rule.Source, id.Service),
+		})
+	}
+	return x
+}
+
+// whyNotSource names the part of a rule's source that differs.
+func whyNotSource(rule, source Service) string {
+	switch {
+	case rule.Partition != source.Partition:
+		return fmt.Sprintf("the source is in partition %q, not %q", source.Partition, rule.Partition)
+	case rule.Namespace != Wildcard && rule.Namespace != source.Namespace:
+		return fmt.Sprintf("the source is in namespace %q, not %q", source.Namespace, rule.Namespace)
+	case strings.EqualFold(rule.Name, source.Name):
+		return fmt.Sprintf("the source is %q, not %q: letter case counts", source.Name, rule.Name)
+	}
+	return fmt.Sprintf("the source is %q, not %q", source.Name, rule.Name)
+}
+
+func (t *Table) explainDeciding(number int32, r *Request, x *Explanation) ConsideredRule {
+	rule := &t.policy.Rules[number-1]
+	out := ConsideredRule{Rule: rule, Destination: t.policy.DestinationOf(rule), Matched: true}
+	compiled := &t.rules[number-1]
+	switch {
+	case compiled.verdict.Reason == ReasonUnsupported:
+		out.Why = "the intention demands something that cannot be judged here, so it denies"
+	case compiled.permissions != nil && r == nil:
+		out.Why = "it has permissions, and no request was given"
+	case compiled.permissions != nil:
+		out.Permissions, out.Why = t.explainRequest(rule, compiled.permissions, r, x)
+	}
+	return out
+}
+
+// explainRequest shows what each permission made of the request, on the path
+// as Consul would normalize it.
+func (t *Table) explainRequest(rule *Rule, list []permission, r *Request, x *Explanation) ([]ConsideredPermission, string) {
+	if !validMethod(r.Method) {
+		return nil, "the method is not a token"
+	}
+	if t.policy.Normalization.Underscores == UnderscoresReject && r.hasUnderscoreHeader() {
+		return nil, "a header's name has an underscore, which the mesh rejects"
+	}
+	p, ok := readPath(r.Path, &t.policy.Normalization)
+	if !ok {
+		return nil, "the path is one that two servers could understand differently"
+	}
+	x.Consul, x.Aggressive = p.consul, p.aggressive
+	var out []ConsideredPermission
+	for i := range list {
+		why := list[i].whyNot(r, p.consul)
+		out = append(out, ConsideredPermission{Permission: &rule.Permissions[i], Matched: why == "", Why: why})
+		if why == "" {
+			break
+		}
+	}
+	if x.Decision.Reason == ReasonAmbiguousRequest && p.consul != p.aggressive {
+		return out, fmt.Sprintf("the path can be read as %q or as %q, and the two are not judged alike", p.consul, p.aggressive)
+	}
+	return out, ""
+}
+
+// whyNot names the first condition that a request does not meet, or nothing
+// if it meets all.
+func (p *permission) whyNot(r *Request, path string) string {
+	if p.path != nil && !p.path.matches(path) {
+		return fmt.Sprintf("path %q is not %s %q", path, p.path.match, p.path.value)
+	}
+	if !p.anyMethod && p.methods&methodBit(r.Method) == 0 {
+		return fmt.Sprintf("method %s is not among those named", r.Method)
+	}
+	for i := range p.headers {
+		m := &p.headers[i]
+		h := header{}
+		if !m.drop {
+			h = r.header(&m.name)
+		}
+		if h.bad {
+			return fmt.Sprintf("header %s has a value that cannot be judged", m.Name)
+		}
+		if !m.matches(h) {
+			return m.whyNot(h)
+		}
+	}
+	return ""
+}
+
+// whyNot never shows a header's value, which may be a secret.
+func (m *headerMatch) whyNot(h header) string {
+	switch {
+	case m.Match == MatchPresent && m.Invert:
+		return fmt.Sprintf("header %s is present", m.Name)
+	case !h.present:
+		return fmt.Sprintf("header %s is absent", m.Name)
+	case m.Invert:
+		return fmt.Sprintf("header %s is %s %q", m.Name, m.Match, m.HeaderMatch.Value)
+	}
+	return fmt.Sprintf("header %s is not %s %q", m.Name, m.Match, m.HeaderMatch.Value)
+}
