@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,10 +56,11 @@ type Cache struct {
 	overall  atomic.Pointer[overview]
 
 	conditions conditions
-	newcomers  newcomers
 	discovery  *discovery
 
-	mail      chan message
+	mail chan message
+	// ended is closed when nobody reads mail any more.
+	ended     chan struct{}
 	keeper    *keeper
 	persister *persister
 }
@@ -68,9 +70,9 @@ type Cache struct {
 type entry struct {
 	service intentions.Service
 	view    atomic.Pointer[view]
-	// lastAsked is the Unix second at which the keeper last heard that a
-	// caller asked for the service.
-	lastAsked atomic.Int64
+	// askedLeaf and askedPolicy are the Unix seconds at which the keeper last
+	// heard that a caller asked for the service.
+	askedLeaf, askedPolicy atomic.Int64
 }
 
 // view is a snapshot and the channel that is closed when it is replaced.
@@ -95,6 +97,7 @@ type overview struct {
 	datacenter, node string
 	fallback         intentions.DefaultAction
 	fallbackKnown    bool
+	normalization    intentions.Normalization
 	local            []LocalService
 }
 
@@ -128,7 +131,11 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.MaxServices == 0 {
 		cfg.MaxServices = DefaultMaxServices
 	}
-	c := &Cache{cfg: cfg, logger: cfg.Logger.Named("cache"), mail: make(chan message, 64)}
+	cfg.TrustDomain = strings.ToLower(cfg.TrustDomain)
+	c := &Cache{
+		cfg: cfg, logger: cfg.Logger.Named("cache"),
+		mail: make(chan message, 64), ended: make(chan struct{}),
+	}
 	c.services.Store(&map[intentions.Service]*entry{})
 	c.bundle.Store(&bundleView{changed: make(chan struct{})})
 	c.wanted.Store(&wantedView{changed: make(chan struct{})})
@@ -144,7 +151,7 @@ func New(cfg Config) (*Cache, error) {
 }
 
 // Run keeps the cache current until ctx ends, then makes what was published
-// durable and returns.
+// durable and returns. It is called once.
 func (c *Cache) Run(ctx context.Context) error {
 	var persisting sync.WaitGroup
 	stopPersister := make(chan struct{})
@@ -208,6 +215,8 @@ func (c *Cache) tell(ctx context.Context, m message) error {
 	select {
 	case c.mail <- m:
 		return nil
+	case <-c.ended:
+		return ErrStopped
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -36,31 +36,38 @@ const repeatLog = time.Hour
 func (c *conditions) set(x Condition) {
 	key := conditionKey{x.Watch, x.Service}
 	now := time.Now()
+	old, worthLogging := c.remember(key, x.Failure, now)
+	switch {
+	case x.Failure == nil && old != nil:
+		c.log(hclog.Info, "watch recovered", key, "after", now.Sub(old.failure.Since).Round(time.Second))
+	case worthLogging:
+		c.log(hclog.Warn, "watch fails", key, "kind", x.Failure.Kind, "error", x.Failure.Message)
+	}
+}
+
+// remember returns what was known before, and whether a failure is news.
+func (c *conditions) remember(key conditionKey, f *Failure, now time.Time) (old *remembered, worthLogging bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	old := c.failing[key]
-	if x.Failure == nil {
-		if old != nil {
-			delete(c.failing, key)
-			c.log(hclog.Info, "watch recovered", key, "after", now.Sub(old.failure.Since).Round(time.Second))
-		}
-		return
+	old = c.failing[key]
+	if f == nil {
+		delete(c.failing, key)
+		return old, false
 	}
 	if c.failing == nil {
 		c.failing = map[conditionKey]*remembered{}
 	}
-	fresh := &remembered{failure: *x.Failure, logged: now}
-	fresh.failure.Since = now
+	latest := &remembered{failure: *f, logged: now}
+	latest.failure.Since = now
+	worthLogging = true
 	if old != nil {
-		fresh.failure.Since = old.failure.Since
-		if old.failure.Kind == x.Failure.Kind && now.Sub(old.logged) < repeatLog {
-			fresh.logged = old.logged
-			c.failing[key] = fresh
-			return
+		latest.failure.Since = old.failure.Since
+		if old.failure.Kind == f.Kind && now.Sub(old.logged) < repeatLog {
+			latest.logged, worthLogging = old.logged, false
 		}
 	}
-	c.failing[key] = fresh
-	c.log(hclog.Warn, "watch fails", key, "kind", x.Failure.Kind, "error", x.Failure.Message)
+	c.failing[key] = latest
+	return old, worthLogging
 }
 
 func (c *conditions) log(level hclog.Level, text string, key conditionKey, rest ...any) {

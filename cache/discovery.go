@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,6 +58,8 @@ type Instance struct {
 type DiscoveryPart struct {
 	Index uint64
 	*Discovered
+
+	confirmed confirmation
 }
 
 // DiscoveryView is what is known of a lookup now.
@@ -77,6 +78,8 @@ const (
 	lookupIdle = time.Minute
 	// lookupRetry is the pause after a failed lookup.
 	lookupRetry = 2 * time.Second
+	// lookupPatience is how long a known answer is held back for a newer one.
+	lookupPatience = 2 * time.Second
 )
 
 // ErrNoDiscovery means that the source cannot tell where services are.
@@ -86,28 +89,12 @@ var ErrNoDiscovery = errors.New("this upstream offers no discovery")
 type discovery struct {
 	c      *Cache
 	source Discoverer
-	start  chan *lookupEntry
+	wake   chan struct{}
 
-	mu      sync.Mutex // guards entries
+	mu      sync.Mutex // guards the rest; taken before that of an entry
 	entries map[Lookup]*lookupEntry
-}
-
-type lookupEntry struct {
-	lookup    Lookup
-	part      atomic.Pointer[lookupView]
-	confirmed confirmation
-
-	mu       sync.Mutex // guards the rest
-	lastUsed time.Time
-	running  bool
-	// tried is closed when the next attempt is over; lastErr is its result.
-	tried   chan struct{}
-	lastErr error
-}
-
-type lookupView struct {
-	part    *DiscoveryPart
-	changed chan struct{}
+	// starting are the entries whose watch has to start.
+	starting []*lookupEntry
 }
 
 // found is an answer on its way through the keeper, which gives the index.
@@ -120,7 +107,7 @@ type found struct {
 func newDiscovery(c *Cache) *discovery {
 	source, _ := c.cfg.Source.(Discoverer)
 	return &discovery{
-		c: c, source: source, start: make(chan *lookupEntry), entries: map[Lookup]*lookupEntry{},
+		c: c, source: source, wake: make(chan struct{}, 1), entries: map[Lookup]*lookupEntry{},
 	}
 }
 
@@ -140,24 +127,60 @@ func (c *Cache) Discover(ctx context.Context, l Lookup) (DiscoveryView, error) {
 	}
 	tried, starting := e.use(time.Now())
 	if starting {
-		select {
-		case d.start <- e:
-		case <-ctx.Done():
-			return DiscoveryView{}, ctx.Err()
-		}
+		d.begin(e)
 	}
 	if tried != nil {
-		select {
-		case <-tried:
-		case <-ctx.Done():
-			return DiscoveryView{}, ctx.Err()
+		if err := c.awaitLookup(ctx, e, tried); err != nil {
+			return DiscoveryView{}, err
 		}
 	}
 	v := e.part.Load()
 	if v.part == nil {
 		return DiscoveryView{}, e.err()
 	}
-	return DiscoveryView{Part: v.part, Age: e.confirmed.age(time.Now()), Changed: v.changed}, nil
+	return DiscoveryView{Part: v.part, Age: v.part.confirmed.age(time.Now()), Changed: v.changed}, nil
+}
+
+// awaitLookup waits for the end of an attempt, but for a moment only where an
+// answer is known: an upstream that says nothing at all must not take it away.
+func (c *Cache) awaitLookup(ctx context.Context, e *lookupEntry, tried <-chan struct{}) error {
+	var enough <-chan time.Time
+	if e.part.Load().part != nil {
+		patience := time.NewTimer(lookupPatience)
+		defer patience.Stop()
+		enough = patience.C
+	}
+	select {
+	case <-tried:
+	case <-enough:
+	case <-c.ended:
+		if e.part.Load().part == nil {
+			return ErrStopped
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
+// begin has the watch of an entry started. It never waits: the caller may go
+// away, and others wait for the same watch.
+func (d *discovery) begin(e *lookupEntry) {
+	d.mu.Lock()
+	d.starting = append(d.starting, e)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *discovery) toStart() []*lookupEntry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := d.starting
+	d.starting = nil
+	return list
 }
 
 // entry returns the place of a lookup, and the one that had to make room.
@@ -170,16 +193,12 @@ func (d *discovery) entry(l Lookup) (e, evicted *lookupEntry) {
 	if len(d.entries) >= maxLookups {
 		evicted = d.oldest()
 		delete(d.entries, evicted.lookup)
+		evicted.evict()
 	}
 	e = newLookupEntry(l)
+	e.lastUsed = time.Now()
 	d.entries[l] = e
 	return e, evicted
-}
-
-func newLookupEntry(l Lookup) *lookupEntry {
-	e := &lookupEntry{lookup: l}
-	e.part.Store(&lookupView{changed: make(chan struct{})})
-	return e
 }
 
 func (d *discovery) oldest() *lookupEntry {
@@ -192,67 +211,15 @@ func (d *discovery) oldest() *lookupEntry {
 	return oldest
 }
 
-func (e *lookupEntry) used() time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.lastUsed
-}
-
-// use notes that the lookup was asked for. If nothing current is known it
-// returns a channel to wait on, and whether the caller must start the watch.
-func (e *lookupEntry) use(now time.Time) (tried <-chan struct{}, starting bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.lastUsed = now
-	starting = !e.running
-	if starting {
-		e.running = true
-		e.tried = make(chan struct{})
-	}
-	if starting || e.part.Load().part == nil {
-		return e.tried, starting
-	}
-	return nil, false
-}
-
-func (e *lookupEntry) err() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.lastErr == nil {
-		return ErrStopped
-	}
-	return e.lastErr
-}
-
-// over notes the end of an attempt and wakes those who wait for it.
-func (e *lookupEntry) over(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.lastErr = err
-	close(e.tried)
-	e.tried = make(chan struct{})
-}
-
-// stopIfIdle ends the watch when nobody asked for a while.
-func (e *lookupEntry) stopIfIdle(now time.Time) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.running = now.Sub(e.lastUsed) < lookupIdle
-	return !e.running
-}
-
-func (e *lookupEntry) show(p *DiscoveryPart) {
-	old := e.part.Swap(&lookupView{part: p, changed: make(chan struct{})})
-	close(old.changed)
-}
-
 // run starts the watches of lookups and waits for them.
 func (d *discovery) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for {
 		select {
-		case e := <-d.start:
-			g.Go(func() error { d.watch(ctx, e); return nil })
+		case <-d.wake:
+			for _, e := range d.toStart() {
+				g.Go(func() error { d.watch(ctx, e); return nil })
+			}
 		case <-ctx.Done():
 			return g.Wait()
 		}
@@ -270,6 +237,9 @@ func (d *discovery) watch(ctx context.Context, e *lookupEntry) {
 			err = d.record(ctx, e, got)
 		}
 		have = got
+		if ctx.Err() != nil {
+			err = ErrStopped
+		}
 		e.over(err)
 		if e.stopIfIdle(time.Now()) {
 			return
@@ -285,66 +255,22 @@ func (d *discovery) watch(ctx context.Context, e *lookupEntry) {
 	}
 }
 
-// record hands an answer to the keeper, which persists and shows it if it
-// changed, and notes the confirmation.
+// record notes the confirmation of an answer, and hands one that changed to
+// the keeper, which persists and shows it.
 func (d *discovery) record(ctx context.Context, e *lookupEntry, got *Discovered) error {
-	if part := e.part.Load().part; part == nil || !bytes.Equal(part.Body, got.Body) {
-		f := &found{entry: e, part: &DiscoveryPart{Discovered: got}, done: make(chan struct{})}
-		if err := d.c.tell(ctx, message{found: f}); err != nil {
-			return err
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if part := e.part.Load().part; part != nil && bytes.Equal(part.Body, got.Body) {
+		part.confirmed.set(time.Now())
+		return nil
 	}
-	e.confirmed.set(time.Now())
-	return nil
-}
-
-type discoveryRecord struct {
-	Index     uint64
-	Lookup    Lookup
-	Confirmed time.Time
-	Body      json.RawMessage
-	Instances []Instance
-}
-
-// takeFound gives an answer its index; without a part it deletes the record of
-// a lookup that had to make room.
-func (k *keeper) takeFound(f *found) {
-	if f.part == nil {
-		k.put(bucketDiscovery, f.entry.lookup.key(), nil)
-		return
+	f := &found{entry: e, part: &DiscoveryPart{Discovered: got}, done: make(chan struct{})}
+	f.part.confirmed.set(time.Now())
+	if err := d.c.tell(ctx, message{found: f}); err != nil {
+		return err
 	}
-	f.part.Index = k.stamp()
-	k.round.found = append(k.round.found, f)
-	k.put(bucketDiscovery, f.entry.lookup.key(), encode(discoveryRecord{
-		Index: f.part.Index, Lookup: f.entry.lookup, Confirmed: time.Now().UTC(),
-		Body: f.part.Body, Instances: f.part.Instances,
-	}))
-}
-
-// key names a lookup in the store.
-func (l Lookup) key() string { return string(encode(l)) }
-
-// restore shows stored answers, to be used while upstream is away.
-func (d *discovery) restore(records map[string][]byte) {
-	for key, raw := range records {
-		var r discoveryRecord
-		if !d.c.keeper.decode("discovery/"+key, raw, &r) || len(d.entries) >= maxLookups {
-			continue
-		}
-		e := newLookupEntry(r.Lookup)
-		e.lastUsed = r.Confirmed
-		e.part.Store(&lookupView{
-			part: &DiscoveryPart{Index: r.Index, Discovered: &Discovered{
-				Body: r.Body, Instances: r.Instances,
-			}},
-			changed: make(chan struct{}),
-		})
-		e.confirmed.set(r.Confirmed)
-		d.entries[r.Lookup] = e
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

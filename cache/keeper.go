@@ -22,17 +22,21 @@ type keeper struct {
 	policies map[intentions.Service]*PolicyPart
 	leaves   map[intentions.Service]*LeafPart
 	// held are leaves that no known bundle verifies yet.
-	held map[intentions.Service]*Leaf
+	held      map[intentions.Service]*Leaf
+	newcomers newcomers
+	// foreign is true while upstream speaks for another trust domain.
+	foreign bool
 	// lastConfirmed is the record of confirmation times last written.
 	lastConfirmed []byte
 
 	round round
 }
 
-// rows are a destination's intentions as upstream wrote them, and when it last
-// confirmed them.
+// rows are a destination's intentions as upstream wrote them, the same parsed,
+// and when upstream last confirmed them.
 type rows struct {
 	raw       json.RawMessage
+	list      []intentions.Intention
 	confirmed time.Time
 }
 
@@ -61,6 +65,9 @@ const (
 	// housekeepingEvery is how often old requests are forgotten and
 	// confirmation times written.
 	housekeepingEvery = time.Minute
+	// housekeepingFirst comes sooner, so that a daemon that never lives for a
+	// minute does not forget that upstream confirmed what it restored.
+	housekeepingFirst = 10 * time.Second
 )
 
 func newKeeper(c *Cache) *keeper {
@@ -72,6 +79,7 @@ func newKeeper(c *Cache) *keeper {
 		leaves:   map[intentions.Service]*LeafPart{},
 		held:     map[intentions.Service]*Leaf{},
 		round:    newRound(),
+		overview: overview{normalization: intentions.DefaultNormalization()},
 	}
 }
 
@@ -80,7 +88,8 @@ func newRound() round {
 }
 
 func (k *keeper) run(ctx context.Context) error {
-	tick := time.NewTicker(housekeepingEvery)
+	defer close(k.c.ended)
+	tick := time.NewTicker(housekeepingFirst)
 	defer tick.Stop()
 	expiry := time.NewTimer(0)
 	defer expiry.Stop()
@@ -92,6 +101,7 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-expiry.C:
 			k.expireLeaves(time.Now())
 		case now := <-tick.C:
+			tick.Reset(housekeepingEvery)
 			k.housekeep(now)
 		case <-ctx.Done():
 			k.writeConfirmations()
@@ -123,27 +133,37 @@ func (k *keeper) take(m message) {
 		k.takeFound(m.found)
 		return
 	}
-	u := m.update
+	k.takeUpdate(m.update)
+}
+
+func (k *keeper) takeUpdate(u *Update) {
+	for _, x := range u.Conditions {
+		k.c.conditions.set(x)
+	}
 	if u.Bundle != nil {
 		k.takeBundle(u.Bundle)
-	}
-	if u.Default != nil && k.c.cfg.Default == nil {
-		k.takeDefault(*u.Default)
 	}
 	if u.Local != nil {
 		k.takeLocal(u.Local)
 	}
-	for s, raw := range u.Intentions {
-		k.takeIntentions(s, raw)
+	if u.Datacenter != "" {
+		k.overview.datacenter, k.overview.node = u.Datacenter, u.Node
 	}
 	if u.Leaf != nil {
 		k.takeLeaf(u.Leaf)
 	}
-	if u.Datacenter != "" {
-		k.overview.datacenter, k.overview.node = u.Datacenter, u.Node
+	if k.foreign {
+		// What another cluster allows says nothing about this one.
+		return
 	}
-	for _, x := range u.Conditions {
-		k.c.conditions.set(x)
+	if u.Normalization != nil {
+		k.takeNormalization(*u.Normalization)
+	}
+	if u.Default != nil && k.c.cfg.Default == nil {
+		k.takeDefault(*u.Default)
+	}
+	for s, raw := range u.Intentions {
+		k.takeIntentions(s, raw)
 	}
 }
 
@@ -154,7 +174,7 @@ func (k *keeper) stamp() uint64 {
 }
 
 func (k *keeper) takeBundle(b *Bundle) {
-	if !k.acceptTrustDomain(b.TrustDomain) {
+	if k.foreign = !k.acceptTrustDomain(b.TrustDomain); k.foreign {
 		return
 	}
 	now := time.Now()
@@ -233,6 +253,17 @@ func (k *keeper) takeDefault(d intentions.DefaultAction) {
 	}
 }
 
+func (k *keeper) takeNormalization(n intentions.Normalization) {
+	if k.overview.normalization == n {
+		return
+	}
+	k.overview.normalization = n
+	k.put(bucketMeta, keyNormalization, encode(n))
+	for s := range k.members {
+		k.rebuildPolicy(s)
+	}
+}
+
 func (k *keeper) takeIntentions(s intentions.Service, raw json.RawMessage) {
 	if k.members[s] == nil {
 		return
@@ -242,13 +273,24 @@ func (k *keeper) takeIntentions(s intentions.Service, raw json.RawMessage) {
 	}
 	now := time.Now()
 	if old, known := k.rows[s]; known && bytes.Equal(old.raw, raw) {
-		k.rows[s] = rows{old.raw, now}
+		k.rows[s] = rows{old.raw, old.list, now}
 		if part := k.policies[s]; part != nil {
 			part.confirmed.set(now)
 		}
 		return
 	}
-	k.rows[s] = rows{raw, now}
+	list, err := intentions.ParseIntentions(raw)
+	x := Condition{Watch: WatchIntentions, Service: s}
+	if err != nil {
+		// The source checked the rows, so this is a defect; the old policy
+		// stays and grows stale, however often upstream repeats the new one.
+		x.Failure = &Failure{Kind: FailureInvalid, Message: err.Error()}
+	}
+	k.c.conditions.set(x)
+	if err != nil {
+		return
+	}
+	k.rows[s] = rows{raw, list, now}
 	k.rebuildPolicy(s)
 }
 
@@ -258,109 +300,21 @@ func (k *keeper) rebuildPolicy(s intentions.Service) {
 	if !known || k.bundle == nil || !k.overview.fallbackKnown {
 		return
 	}
-	part, err := newPolicyPart(s, k.bundle.Bundle.TrustDomain, k.overview.fallback, rows.raw)
-	x := Condition{Watch: WatchIntentions, Service: s}
-	if err != nil {
-		// The source checked the rows, so this is a defect; the old policy
-		// stays and grows stale.
-		x.Failure = &Failure{Kind: FailureInvalid, Message: err.Error()}
-		k.c.conditions.set(x)
-		return
-	}
+	part := newPolicyPart(s, k.bundle.Bundle.TrustDomain, &k.overview, rows)
 	part.Index = k.stamp()
-	part.confirmed.set(rows.confirmed)
 	k.policies[s] = part
 	k.round.dirty[s] = true
-	k.put(bucketPolicy, serviceKey(s), encodePolicy(part, rows.confirmed))
+	k.put(bucketPolicy, serviceKey(s), encodePolicy(part, &k.overview, rows.confirmed))
 }
 
-func newPolicyPart(s intentions.Service, trustDomain string, d intentions.DefaultAction, raw json.RawMessage) (*PolicyPart, error) {
-	list, err := intentions.ParseIntentions(raw)
-	if err != nil {
-		return nil, err
+func newPolicyPart(s intentions.Service, trustDomain string, o *overview, r rows) *PolicyPart {
+	policy, rowOfRule := intentions.NewPolicy(s, trustDomain, o.fallback, r.list)
+	policy.Normalization = o.normalization
+	part := &PolicyPart{
+		Table: intentions.Compile(policy), Intentions: r.list, Raw: r.raw, rowOfRule: rowOfRule,
 	}
-	policy, rowOfRule := intentions.NewPolicy(s, trustDomain, d, list)
-	return &PolicyPart{
-		Table: intentions.Compile(policy), Intentions: list, Raw: raw, rowOfRule: rowOfRule,
-	}, nil
-}
-
-func (k *keeper) takeLeaf(l *Leaf) {
-	if m := k.members[l.Service]; m == nil || !m.wantsLeaf() {
-		return
-	}
-	if part := k.leaves[l.Service]; part != nil && part.Leaf.CertPEM == l.CertPEM {
-		return
-	}
-	k.adoptLeaf(l.Service, l, time.Now())
-}
-
-// adoptLeaf makes a leaf current if the bundle verifies it, and holds it back
-// otherwise: no reader ever sees a leaf that its bundle does not verify.
-func (k *keeper) adoptLeaf(s intentions.Service, l *Leaf, now time.Time) {
-	if k.bundle == nil || l.Verify(k.bundle.Bundle, l.clamp(now)) != nil {
-		k.held[s] = l
-		return
-	}
-	delete(k.held, s)
-	k.leaves[s] = &LeafPart{Index: k.stamp(), Leaf: l}
-	k.round.dirty[s], k.round.leaves = true, true
-	k.put(bucketLeaf, serviceKey(s), encodeLeaf(k.leaves[s]))
-	if l.Expired(now) {
-		k.judgeLeaf(s, now)
-	}
-}
-
-// clamp moves now into the leaf's own dates, so that only the chain is judged.
-func (l *Leaf) clamp(now time.Time) time.Time {
-	if now.Before(l.NotBefore) {
-		return l.NotBefore
-	}
-	if now.After(l.NotAfter) {
-		return l.NotAfter
-	}
-	return now
-}
-
-// judgeLeaf marks a leaf that must not be presented any more, or clears it.
-func (k *keeper) judgeLeaf(s intentions.Service, now time.Time) {
-	part := k.leaves[s]
-	verdict := ""
-	switch {
-	case part.Leaf.Expired(now):
-		verdict = LeafErrorExpired
-	case part.Leaf.Verify(k.bundle.Bundle, part.Leaf.clamp(now)) != nil:
-		verdict = LeafErrorUntrusted
-	}
-	if verdict == part.Error {
-		return
-	}
-	k.leaves[s] = &LeafPart{Index: k.stamp(), Leaf: part.Leaf, Error: verdict}
-	k.round.dirty[s], k.round.leaves = true, true
-	k.put(bucketLeaf, serviceKey(s), encodeLeaf(k.leaves[s]))
-	if verdict != "" {
-		k.c.logger.Error("leaf cannot be used any more", "service", s.String(), "error", verdict)
-	}
-}
-
-func (k *keeper) expireLeaves(now time.Time) {
-	for s, part := range k.leaves {
-		if part.Error == "" && part.Leaf.Expired(now) && k.bundle != nil {
-			k.judgeLeaf(s, now)
-		}
-	}
-}
-
-// untilExpiry is the time until the next leaf passes its end.
-func (k *keeper) untilExpiry(now time.Time) time.Duration {
-	next := time.Hour
-	for _, part := range k.leaves {
-		if part.Error == "" {
-			// A leaf is expired only after its last instant.
-			next = min(next, part.Leaf.NotAfter.Sub(now)+time.Millisecond)
-		}
-	}
-	return max(next, 0)
+	part.confirmed.set(r.confirmed)
+	return part
 }
 
 func (k *keeper) put(bucket, key string, value []byte) {
@@ -378,11 +332,11 @@ func (c *Cache) PolicyOf(destination intentions.Service, raw json.RawMessage) (*
 	if bundle == nil || !o.fallbackKnown {
 		return nil, &Failure{Kind: FailureUnreachable, Message: "the trust bundle and the default action are not known yet"}
 	}
-	part, err := newPolicyPart(destination, bundle.Bundle.TrustDomain, o.fallback, raw)
+	list, err := intentions.ParseIntentions(raw)
 	if err != nil {
 		return nil, err
 	}
+	part := newPolicyPart(destination, bundle.Bundle.TrustDomain, o, rows{raw, list, time.Now()})
 	part.Index = o.index
-	part.confirmed.set(time.Now())
 	return part, nil
 }

@@ -18,10 +18,14 @@ func (k *keeper) member(s intentions.Service) *membership {
 }
 
 func (k *keeper) takeAsk(a *ask) error {
-	m := k.member(a.service)
-	if m == nil {
+	m := k.members[a.service]
+	if m == nil && len(k.members) >= k.c.cfg.MaxServices {
 		return ErrTooManyServices
 	}
+	if (m == nil || a.leaf && !m.wantsLeaf()) && !k.newcomers.allow(a.uid, a.leaf) {
+		return ErrTooManyNewNames
+	}
+	m = k.member(a.service)
 	now := time.Now()
 	hadLeaf := m.wantsLeaf()
 	if a.leaf {
@@ -33,7 +37,7 @@ func (k *keeper) takeAsk(a *ask) error {
 		k.round.set, k.round.dirty[a.service] = true, true
 	}
 	if e := (*k.c.services.Load())[a.service]; e != nil {
-		e.lastAsked.Store(now.Unix())
+		e.asked(a.leaf).Store(now.Unix())
 	}
 	k.put(bucketAsked, serviceKey(a.service), encode(askedRecord{Leaf: m.askedLeaf, Policy: m.askedPolicy}))
 	return nil
@@ -84,15 +88,19 @@ func sameLocal(a, b []LocalService) bool {
 // of those whose policy alone is still wanted.
 func (k *keeper) dropUnwanted(now time.Time) {
 	for s, m := range k.members {
+		hadLeaf := m.wantsLeaf()
 		keep := m.age(now)
 		if keep && m.wantsLeaf() {
 			continue
+		}
+		if hadLeaf {
+			k.round.dirty[s], k.round.set = true, true
 		}
 		if k.leaves[s] != nil || k.held[s] != nil {
 			delete(k.leaves, s)
 			delete(k.held, s)
 			k.put(bucketLeaf, serviceKey(s), nil)
-			k.round.dirty[s], k.round.set = true, true
+			k.round.dirty[s] = true
 		}
 		if keep {
 			continue
@@ -109,5 +117,6 @@ func (k *keeper) dropUnwanted(now time.Time) {
 
 func (k *keeper) housekeep(now time.Time) {
 	k.dropUnwanted(now)
+	k.expireLeaves(now)
 	k.writeConfirmations()
 }

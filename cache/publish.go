@@ -117,7 +117,8 @@ func (k *keeper) publishSnapshots(dirty map[intentions.Service]bool) {
 		if e == nil || m == nil {
 			continue
 		}
-		e.lastAsked.Store(max(m.askedLeaf.Unix(), m.askedPolicy.Unix()))
+		e.askedLeaf.Store(m.askedLeaf.Unix())
+		e.askedPolicy.Store(m.askedPolicy.Unix())
 		old := e.view.Swap(&view{snapshot: k.snapshot(e), changed: make(chan struct{})})
 		close(old.changed)
 	}

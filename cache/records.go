@@ -17,11 +17,12 @@ const (
 	bucketAsked     = "asked"
 	bucketDiscovery = "discovery"
 
-	keyIndex     = "index"
-	keyBundle    = "bundle"
-	keyDefault   = "default_action"
-	keyLocal     = "local_services"
-	keyConfirmed = "confirmed"
+	keyIndex         = "index"
+	keyBundle        = "bundle"
+	keyDefault       = "default_action"
+	keyNormalization = "normalization"
+	keyLocal         = "local_services"
+	keyConfirmed     = "confirmed"
 )
 
 type bundleRecord struct {
@@ -45,7 +46,11 @@ type policyRecord struct {
 	Index     uint64
 	Confirmed time.Time
 	Service   intentions.Service
-	Rows      json.RawMessage
+	// Default and Normalization are what the policy was built with. A daemon
+	// that comes back with others gives the policy another index.
+	Default       intentions.DefaultAction
+	Normalization intentions.Normalization
+	Rows          json.RawMessage
 }
 
 type defaultRecord intentions.DefaultAction
@@ -80,8 +85,10 @@ func encodeLeaf(p *LeafPart) []byte {
 	return encode(leafRecord{p.Index, l.Service, l.CertPEM, l.KeyPEM.Reveal(), l.CreateIndex, l.ModifyIndex})
 }
 
-func encodePolicy(p *PolicyPart, confirmed time.Time) []byte {
-	return encode(policyRecord{p.Index, confirmed.UTC(), p.Table.Policy().Destination, p.Raw})
+func encodePolicy(p *PolicyPart, o *overview, confirmed time.Time) []byte {
+	return encode(policyRecord{
+		p.Index, confirmed.UTC(), p.Table.Policy().Destination, o.fallback, o.normalization, p.Raw,
+	})
 }
 
 // serviceKey names a service in the store. Partitions and namespaces hold no

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,28 +22,28 @@ func (k *keeper) restore() error {
 			return fmt.Errorf("restore snapshots: %w", err)
 		}
 	}
-	k.restoreMeta(records[bucketMeta])
+	k.restoreMeta(records[bucketMeta], now)
 	if k.c.cfg.Default != nil {
 		k.overview.fallback, k.overview.fallbackKnown = *k.c.cfg.Default, true
 	}
 	k.restoreMembers(records, now)
-	k.restorePolicies(records[bucketPolicy])
+	k.restorePolicies(records[bucketPolicy], now)
 	k.restoreLeaves(records[bucketLeaf], now)
-	k.restoreConfirmations(records[bucketMeta][keyConfirmed])
+	k.restoreConfirmations(records[bucketMeta][keyConfirmed], now)
 	k.overview.index = k.index
 	current := k.overview
 	k.c.overall.Store(&current)
 	k.c.bundle.Store(&bundleView{part: k.bundle, changed: make(chan struct{})})
 	k.publishSet()
 	k.publishWanted(true)
-	k.c.discovery.restore(records[bucketDiscovery])
+	k.c.discovery.restore(records[bucketDiscovery], now)
 	if n := len(k.leaves); n > 0 {
 		k.c.logger.Info("restored snapshots", "services", len(k.members), "leaves", n)
 	}
 	return nil
 }
 
-func (k *keeper) restoreMeta(meta map[string][]byte) {
+func (k *keeper) restoreMeta(meta map[string][]byte, now time.Time) {
 	var stored uint64
 	if k.decode(keyIndex, meta[keyIndex], &stored) {
 		k.index = max(k.index, stored+1)
@@ -54,13 +55,14 @@ func (k *keeper) restoreMeta(meta map[string][]byte) {
 			k.c.logger.Error("stored trust bundle is not usable", "error", err)
 		} else if k.acceptTrustDomain(bundle.TrustDomain) {
 			k.bundle = &BundlePart{Index: b.Index, Bundle: bundle}
-			k.bundle.confirmed.set(b.Confirmed)
+			k.bundle.confirmed.set(restored(b.Confirmed, now))
 		}
 	}
 	var d defaultRecord
 	if k.decode(keyDefault, meta[keyDefault], &d) {
 		k.overview.fallback, k.overview.fallbackKnown = intentions.DefaultAction(d), true
 	}
+	k.decode(keyNormalization, meta[keyNormalization], &k.overview.normalization)
 	k.decode(keyLocal, meta[keyLocal], &k.overview.local)
 }
 
@@ -69,6 +71,8 @@ func (k *keeper) restoreMembers(records map[string]map[string][]byte, now time.T
 	for _, s := range k.c.cfg.Services {
 		if m := k.member(s); m != nil {
 			m.configured = true
+		} else {
+			k.c.logger.Error("service is not watched: too many services", "service", s.String())
 		}
 	}
 	for _, l := range k.overview.local {
@@ -76,88 +80,126 @@ func (k *keeper) restoreMembers(records map[string]map[string][]byte, now time.T
 			m.local = true
 		}
 	}
+	var lapsed []string
 	for key, raw := range records[bucketAsked] {
-		var a askedRecord
-		s, ok := parseServiceKey(key)
-		if !ok || !k.decode("asked/"+key, raw, &a) {
-			continue
-		}
-		m := membership{askedLeaf: a.Leaf, askedPolicy: a.Policy}
-		if !m.age(now) {
-			continue
-		}
-		if known := k.member(s); known != nil {
-			known.askedLeaf, known.askedPolicy = m.askedLeaf, m.askedPolicy
+		if !k.restoreAsked(key, raw, now) {
+			lapsed = append(lapsed, key)
 		}
 	}
 	k.round = newRound()
+	for _, key := range lapsed {
+		k.put(bucketAsked, key, nil)
+	}
 }
 
-func (k *keeper) restorePolicies(records map[string][]byte) {
-	if k.bundle == nil || !k.overview.fallbackKnown {
-		return
+// restoreAsked reports whether the record of a caller's request still counts.
+func (k *keeper) restoreAsked(key string, raw []byte, now time.Time) bool {
+	var a askedRecord
+	s, ok := parseServiceKey(key)
+	if !ok || !k.decode("asked/"+key, raw, &a) {
+		return false
 	}
+	m := membership{askedLeaf: a.Leaf, askedPolicy: a.Policy}
+	if !m.age(now) {
+		return false
+	}
+	known := k.member(s)
+	if known != nil {
+		known.askedLeaf, known.askedPolicy = m.askedLeaf, m.askedPolicy
+	}
+	return known != nil
+}
+
+// restorePolicies deletes the records that it cannot use: later on one could
+// be taken for something that upstream confirmed in the meantime.
+func (k *keeper) restorePolicies(records map[string][]byte, now time.Time) {
 	for key, raw := range records {
-		var r policyRecord
-		if !k.decode("policy/"+key, raw, &r) || k.members[r.Service] == nil {
-			continue
+		if !k.restorePolicy(key, raw, now) {
+			k.put(bucketPolicy, key, nil)
 		}
-		part, err := newPolicyPart(r.Service, k.bundle.Bundle.TrustDomain, k.overview.fallback, r.Rows)
-		if err != nil {
-			k.c.logger.Error("stored intentions are not usable", "service", r.Service.String(), "error", err)
-			continue
-		}
-		part.Index = r.Index
-		part.confirmed.set(r.Confirmed)
-		k.rows[r.Service], k.policies[r.Service] = rows{r.Rows, r.Confirmed}, part
 	}
 }
 
+func (k *keeper) restorePolicy(key string, raw []byte, now time.Time) bool {
+	var r policyRecord
+	s, ok := parseServiceKey(key)
+	if !ok || k.members[s] == nil || k.bundle == nil || !k.decode("policy/"+key, raw, &r) {
+		return false
+	}
+	list, err := intentions.ParseIntentions(r.Rows)
+	if err == nil && (r.Service != s || len(r.Rows) == 0) {
+		err = errors.New("the record is not one of this service")
+	}
+	if err != nil {
+		k.c.logger.Error("stored intentions are not usable", "service", s.String(), "error", err)
+		return false
+	}
+	k.rows[s] = rows{r.Rows, list, restored(r.Confirmed, now)}
+	if !k.overview.fallbackKnown {
+		return true
+	}
+	part := newPolicyPart(s, k.bundle.Bundle.TrustDomain, &k.overview, k.rows[s])
+	part.Index = r.Index
+	if r.Default != k.overview.fallback || r.Normalization != k.overview.normalization {
+		// Callers may hold the policy as it was under the old index, and must
+		// not wait on it.
+		part.Index = k.index
+	}
+	k.policies[s] = part
+	return true
+}
+
+// restoreLeaves deletes the keys of services that are not watched any more.
 func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
-	if k.bundle == nil {
-		return
-	}
 	for key, raw := range records {
+		s, ok := parseServiceKey(key)
+		if m := k.members[s]; !ok || m == nil || !m.wantsLeaf() {
+			k.put(bucketLeaf, key, nil)
+			continue
+		}
 		var r leafRecord
-		if !k.decode("leaf/"+key, raw, &r) {
+		if k.bundle == nil || !k.decode("leaf/"+key, raw, &r) {
 			continue
 		}
-		if m := k.members[r.Service]; m == nil || !m.wantsLeaf() {
-			continue
-		}
-		leaf, err := ParseLeaf(r.Service, r.CertPEM, NewSecret(r.KeyPEM))
+		leaf, err := ParseLeaf(s, r.CertPEM, NewSecret(r.KeyPEM))
 		if err == nil {
 			err = leaf.Verify(k.bundle.Bundle, leaf.clamp(now))
 		}
 		if err != nil {
-			k.c.logger.Error("stored leaf is not usable", "service", r.Service.String(), "error", err)
+			k.c.logger.Error("stored leaf is not usable", "service", s.String(), "error", err)
 			continue
 		}
 		leaf.CreateIndex, leaf.ModifyIndex = r.CreateIndex, r.ModifyIndex
 		part := &LeafPart{Index: r.Index, Leaf: leaf}
 		if leaf.Expired(now) {
-			part.Error = LeafErrorExpired
+			// Whoever knows the leaf under its old index learns of its end.
+			part.Index, part.Error = k.index, LeafErrorExpired
 		}
-		k.leaves[r.Service] = part
+		k.leaves[s] = part
 	}
 }
 
 // restoreConfirmations sets the age of everything restored: from the record of
 // confirmation times, or from the moment of writing where that is later,
 // because the record is written once a minute only.
-func (k *keeper) restoreConfirmations(raw []byte) {
+func (k *keeper) restoreConfirmations(raw []byte, now time.Time) {
 	var r confirmedRecord
 	k.decode(keyConfirmed, raw, &r)
 	if k.bundle != nil {
-		k.bundle.confirmed.advance(r.Bundle)
+		k.bundle.confirmed.advance(restored(r.Bundle, now))
 	}
-	for s, part := range k.policies {
+	for s, known := range k.rows {
 		at, other := r.Others[serviceKey(s)]
 		if !other {
 			at = r.Policies
 		}
-		part.confirmed.advance(at)
-		k.rows[s] = rows{k.rows[s].raw, *part.confirmed.at.Load()}
+		if at = restored(at, now); at.After(known.confirmed) {
+			known.confirmed = at
+			k.rows[s] = known
+		}
+		if part := k.policies[s]; part != nil {
+			part.confirmed.set(known.confirmed)
+		}
 	}
 }
 
@@ -170,10 +212,10 @@ func (k *keeper) writeConfirmations() {
 	}
 	times := map[intentions.Service]time.Time{}
 	count := map[time.Time]int{}
-	for s, part := range k.policies {
+	for s, known := range k.rows {
 		// Rounding down to a second lets policies that were confirmed together
 		// share one time, and makes nothing younger.
-		t := part.confirmed.at.Load().Round(0).UTC().Truncate(time.Second)
+		t := known.confirmed.Round(0).UTC().Truncate(time.Second)
 		times[s] = t
 		count[t]++
 	}

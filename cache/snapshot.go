@@ -121,6 +121,15 @@ func (c *confirmation) advance(at time.Time) {
 	}
 }
 
+// restored gives a moment that was read from disk the monotonic clock of this
+// process, so that setting the clock back afterwards makes nothing younger. A
+// moment that lies ahead of now shows that the clock went back before: the true
+// age is not known, and the distance stands for it. So a small correction
+// costs little, and a large one does not turn what is old into something fresh.
+func restored(at, now time.Time) time.Time {
+	return now.Add(-now.Sub(at).Abs())
+}
+
 // never stands for the age of something that was never confirmed.
 const never = time.Duration(1<<63 - 1)
 

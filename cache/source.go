@@ -52,6 +52,9 @@ type Update struct {
 	Intentions map[intentions.Service]json.RawMessage
 	// Default is what applies when no intention matches.
 	Default *intentions.DefaultAction
+	// Normalization is how requests are put in canonical form before they are
+	// judged. It comes together with Default, or not at all.
+	Normalization *intentions.Normalization
 	// Local lists the native services registered on this host; nil says
 	// nothing, an empty list says none.
 	Local []LocalService
@@ -103,7 +106,7 @@ const (
 type Failure struct {
 	Kind    string
 	Message string
-	// Since is when the watch began to fail in this way; the cache sets it.
+	// Since is when the watch began to fail; the cache sets it.
 	Since time.Time
 }
 

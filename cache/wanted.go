@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -21,6 +21,7 @@ const askedStep = time.Hour
 
 // ask is a caller's wish to have a service watched.
 type ask struct {
+	uid     uint32
 	service intentions.Service
 	leaf    bool
 	taken   chan error
@@ -31,32 +32,44 @@ type ask struct {
 // which costs no signature. It returns ErrTooManyNewNames or
 // ErrTooManyServices when the service cannot be added.
 func (c *Cache) Ask(ctx context.Context, uid uint32, s intentions.Service, leaf bool) error {
-	now := time.Now()
-	if e := (*c.services.Load())[s]; e != nil && (!leaf || e.view.Load().snapshot.WantsLeaf) {
-		if now.Unix()-e.lastAsked.Load() < int64(askedStep/time.Second) {
-			return nil
-		}
-	} else if !c.newcomers.allow(uid, leaf) {
-		return ErrTooManyNewNames
+	if e := (*c.services.Load())[s]; e != nil && e.askedLately(leaf, time.Now()) {
+		return nil
 	}
-	a := &ask{service: s, leaf: leaf, taken: make(chan error, 1)}
+	a := &ask{uid: uid, service: s, leaf: leaf, taken: make(chan error, 1)}
 	if err := c.tell(ctx, message{ask: a}); err != nil {
 		return err
 	}
 	select {
 	case err := <-a.taken:
 		return err
+	case <-c.ended:
+		return ErrStopped
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// newcomers limits how many new services one local user can bring in: with a
-// leaf 10 a minute, because each costs a signature, else 100 a minute.
-type newcomers struct {
-	mu   sync.Mutex // guards users
-	user map[uint32]*allowance
+// askedLately reports whether the keeper knows well enough that the service is
+// in use. Leaf and policy count apart, or those who ask for the policy alone
+// would let the leaf of the others lapse.
+func (e *entry) askedLately(leaf bool, now time.Time) bool {
+	if leaf && !e.view.Load().snapshot.WantsLeaf {
+		return false
+	}
+	return now.Unix()-e.asked(leaf).Load() < int64(askedStep/time.Second)
 }
+
+func (e *entry) asked(leaf bool) *atomic.Int64 {
+	if leaf {
+		return &e.askedLeaf
+	}
+	return &e.askedPolicy
+}
+
+// newcomers limits how many new services one local user can bring in: with a
+// leaf 10 a minute, because each costs a signature, else 100 a minute. It
+// counts names, so that callers who start together do not use it up.
+type newcomers struct{ user map[uint32]*allowance }
 
 type allowance struct{ leaves, policies *rate.Limiter }
 
@@ -64,8 +77,6 @@ type allowance struct{ leaves, policies *rate.Limiter }
 const maxNewcomerUsers = 4096
 
 func (n *newcomers) allow(uid uint32, leaf bool) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	a := n.user[uid]
 	if a == nil {
 		if n.user == nil || len(n.user) >= maxNewcomerUsers {
