@@ -27,13 +27,20 @@ const (
 // agent's configuration, so it changes when the agent restarts.
 const defaultEvery = 60 * time.Second
 
-// pollDefault keeps the default action current.
+// pollDefault keeps the default action current, and with it how requests are
+// normalized: a policy needs both.
 func (s *Source) pollDefault(ctx context.Context, feed cache.Feed) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = probeEvery, defaultEvery
 	for {
 		woken := s.woken.wait()
 		u, err := s.readDefault(ctx, feed)
+		if n, failed := s.readNormalization(ctx); failed == nil {
+			u.Normalization = &n
+		} else if err == nil {
+			// A default action without it could open a policy too early.
+			u, err = cache.Update{}, failed
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
