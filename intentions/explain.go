@@ -1,6 +1,7 @@
 package intentions
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -9,7 +10,7 @@ import (
 type Explanation struct {
 	Decision Decision
 	// Consul and Aggressive are the readings of the request's path; empty
-	// where no path had to be read, or nobody could.
+	// where no path had to be read, or none could be.
 	Consul, Aggressive string
 	// Considered are rules in deciding order, the deciding one last. At most
 	// maxConsidered of those that did not match are kept.
@@ -32,7 +33,8 @@ type ConsideredRule struct {
 // ConsideredPermission is one permission of the deciding rule.
 type ConsideredPermission struct {
 	Permission *Permission
-	Matched    bool
+	// Matched is set for the permission that decided.
+	Matched bool
 	// Why names the first condition that did not hold.
 	Why string
 }
@@ -88,6 +90,8 @@ func (t *Table) explainDeciding(number int32, r *Request, x *Explanation) Consid
 	out := ConsideredRule{Rule: rule, Destination: t.policy.DestinationOf(rule), Matched: true}
 	compiled := &t.rules[number-1]
 	switch {
+	case t.policy.Schema > PolicySchema:
+		out.Why = fmt.Sprintf("the policy has schema %d, and what that means is not known here, so it denies", t.policy.Schema)
 	case compiled.verdict.Reason == ReasonUnsupported:
 		out.Why = "the intention demands something that cannot be judged here, so it denies"
 	case compiled.permissions != nil && r == nil:
@@ -98,8 +102,9 @@ func (t *Table) explainDeciding(number int32, r *Request, x *Explanation) Consid
 	return out
 }
 
-// explainRequest shows what each permission made of the request, on the path
-// as Consul would normalize it.
+// explainRequest shows what each permission made of the request. Where the two
+// readings of its path are not judged alike, both are shown, and otherwise the
+// one that Consul's Envoy would make.
 func (t *Table) explainRequest(rule *Rule, list []permission, r *Request, x *Explanation) ([]ConsideredPermission, string) {
 	if !validMethod(r.Method) {
 		return nil, "the method is not a token"
@@ -112,28 +117,59 @@ func (t *Table) explainRequest(rule *Rule, list []permission, r *Request, x *Exp
 		return nil, "the path is one that two servers could understand differently"
 	}
 	x.Consul, x.Aggressive = p.consul, p.aggressive
-	var out []ConsideredPermission
-	for i := range list {
-		why := list[i].whyNot(r, p.consul)
-		out = append(out, ConsideredPermission{Permission: &rule.Permissions[i], Matched: why == "", Why: why})
-		if why == "" {
-			break
-		}
-	}
+	readings := []string{p.consul}
 	if x.Decision.Reason == ReasonAmbiguousRequest && p.consul != p.aggressive {
+		readings = append(readings, p.aggressive)
+	}
+	out, bad := explainPermissions(rule.Permissions, list, r, readings)
+	switch {
+	case bad:
+		return out, "a header that has to be looked at cannot be judged"
+	case len(readings) > 1:
 		return out, fmt.Sprintf("the path can be read as %q or as %q, and the two are not judged alike", p.consul, p.aggressive)
 	}
 	return out, ""
 }
 
+// explainPermissions goes on until each reading of the path has met its
+// permission. With two readings no permission decides, so none is listed as
+// matched. It ends, too, at a header that cannot be judged.
+func explainPermissions(written []Permission, list []permission, r *Request, readings []string) (out []ConsideredPermission, bad bool) {
+	open := readings
+	for i := range list {
+		c := ConsideredPermission{Permission: &written[i]}
+		var still []string
+		for _, path := range open {
+			why, unreadable := list[i].whyNot(&written[i], r, path)
+			switch {
+			case unreadable:
+				c.Why = why
+				return append(out, c), true
+			case why == "" && len(readings) > 1:
+				c.Why = fmt.Sprintf("it matches only where the path is read as %q", path)
+			case why == "":
+				c.Matched = true
+			default:
+				c.Why = cmp.Or(c.Why, why)
+				still = append(still, path)
+			}
+		}
+		out = append(out, c)
+		if open = still; len(open) == 0 {
+			break
+		}
+	}
+	return out, false
+}
+
 // whyNot names the first condition that a request does not meet, or nothing
-// if it meets all.
-func (p *permission) whyNot(r *Request, path string) string {
+// if it meets all. bad is set for a header that cannot be judged.
+func (p *permission) whyNot(written *Permission, r *Request, path string) (why string, bad bool) {
 	if p.path != nil && !p.path.matches(path) {
-		return fmt.Sprintf("path %q is not %s %q", path, p.path.match, p.path.value)
+		return fmt.Sprintf("path %q %s %q", path, matchWords[p.path.match].isNot, p.path.value), false
 	}
 	if !p.anyMethod && p.methods&methodBit(r.Method) == 0 {
-		return fmt.Sprintf("method %s is not among those named", r.Method)
+		return fmt.Sprintf("method %s is not among %s", r.Method, strings.Join(written.Methods, ", ")), false
 	}
 	for i := range p.headers {
 		m := &p.headers[i]
@@ -142,24 +178,42 @@ func (p *permission) whyNot(r *Request, path string) string {
 			h = r.header(&m.name)
 		}
 		if h.bad {
-			return fmt.Sprintf("header %s has a value that cannot be judged", m.Name)
+			return fmt.Sprintf("header %s has a value that cannot be judged", m.Name), true
 		}
 		if !m.matches(h) {
-			return m.whyNot(h)
+			return written.Headers[i].whyNot(h.present, m.drop), false
 		}
 	}
-	return ""
+	return "", false
 }
 
-// whyNot never shows a header's value, which may be a secret.
-func (m *headerMatch) whyNot(h header) string {
+// matchWords say what a value does that matches, and what it does not.
+var matchWords = map[string]struct{ is, isNot string }{
+	MatchExact:    {"is", "is not"},
+	MatchPrefix:   {"starts with", "does not start with"},
+	MatchSuffix:   {"ends with", "does not end with"},
+	MatchContains: {"contains", "does not contain"},
+	MatchRegex:    {"matches", "does not match"},
+}
+
+// whyNot never shows a header's value, which may be a secret: only what the
+// intention compares it with.
+func (m *HeaderMatch) whyNot(present, dropped bool) string {
 	switch {
 	case m.Match == MatchPresent && m.Invert:
 		return fmt.Sprintf("header %s is present", m.Name)
-	case !h.present:
+	case dropped:
+		return fmt.Sprintf("header %s has an underscore, and the mesh drops such headers", m.Name)
+	case !present:
 		return fmt.Sprintf("header %s is absent", m.Name)
-	case m.Invert:
-		return fmt.Sprintf("header %s is %s %q", m.Name, m.Match, m.HeaderMatch.Value)
 	}
-	return fmt.Sprintf("header %s is not %s %q", m.Name, m.Match, m.HeaderMatch.Value)
+	words := matchWords[m.Match]
+	text := fmt.Sprintf("header %s %s %q", m.Name, words.isNot, m.Value)
+	if m.Invert {
+		text = fmt.Sprintf("header %s %s %q", m.Name, words.is, m.Value)
+	}
+	if m.IgnoreCase {
+		text += " in any case"
+	}
+	return text
 }
