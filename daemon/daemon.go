@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"time"
@@ -119,6 +121,9 @@ func admissionOf(c Config, uid uint32) (socketapi.Admission, error) {
 // run opens the store, restores, listens, and only then watches.
 func run(ctx context.Context, c Config, o Options, p parts) error {
 	records, err := store.Open(c.StoreDir)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; run as the user who owns the directory, or name another with store { dir = ... }", err)
+	}
 	if err != nil {
 		return err
 	}
