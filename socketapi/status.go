@@ -32,7 +32,8 @@ type statusWire struct {
 type upstreamWire struct {
 	Name string `json:"name"`
 	Node string `json:"node,omitempty"`
-	// Confirmed is false while nothing was confirmed lately.
+	// Confirmed is false while upstream does not answer, or nothing was
+	// confirmed lately.
 	Confirmed bool `json:"confirmed"`
 }
 
@@ -82,7 +83,7 @@ func (a *api) status(c *call) error {
 	out := statusWire{
 		Version: a.cfg.Version, Index: st.Index, Uptime: time.Since(a.started).Seconds(),
 		Datacenter: st.Datacenter, Store: st.Store,
-		Upstream: upstreamWire{Name: a.cfg.UpstreamName, Node: st.Node, Confirmed: st.BundleAge <= cache.FreshFor},
+		Upstream: upstreamWire{Name: a.cfg.UpstreamName, Node: st.Node, Confirmed: answers(&st)},
 		Services: []serviceStatus{}, Problems: []problemWire{},
 	}
 	if st.Bundle != nil {
@@ -107,6 +108,17 @@ func (a *api) status(c *call) error {
 	}
 	out.State = overallState(&out)
 	return c.json(out)
+}
+
+// answers reports whether upstream answers now: the query for the trust bundle
+// is the one that is tried most often.
+func answers(st *cache.Status) bool {
+	for _, x := range st.Conditions {
+		if x.Watch == cache.WatchBundle {
+			return false
+		}
+	}
+	return st.BundleAge <= cache.FreshFor
 }
 
 func optionalName(s intentions.Service) string {
