@@ -164,9 +164,7 @@ func (f *feed) count(met func(cache.Update) bool) int {
 	return n
 }
 
-func hasLeaf(u cache.Update) bool       { return u.Leaf != nil }
-func hasBundle(u cache.Update) bool     { return u.Bundle != nil }
-func hasIntentions(u cache.Update) bool { return u.Intentions != nil }
+func hasLeaf(u cache.Update) bool { return u.Leaf != nil }
 
 // values returns everything that was ever told, conditions aside, each once.
 func (f *feed) values() map[string]bool {

@@ -21,7 +21,7 @@ var (
 func TestUselessIndexes(t *testing.T) {
 	for name, index := range map[string]string{
 		"absent": "", "zero": "0", "negative": "-1", "text": "abc", "float": "1.5", "too_large": "18446744073709551616",
-		"blank": " ", "hex": "0x10", "plus": "+5",
+		"hex": "0x10", "plus": "+5",
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

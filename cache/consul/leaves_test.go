@@ -137,7 +137,7 @@ func TestRotationIsSpread(t *testing.T) {
 		name   string
 		n      int
 		window time.Duration
-	}{{"few", 30, minSpread}, {"many", 800, 40 * time.Second}} {
+	}{{"few", 30, minSpread}, {"many", 700, 35 * time.Second}} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(t)

@@ -31,15 +31,13 @@ func TestErrorStorm(t *testing.T) {
 		"no_leader":      {500, "No cluster leader"},
 		"bad_gateway":    {502, "<html>Bad Gateway</html>"},
 		"unavailable":    {503, "rate limit exceeded for operation that can only be performed by the leader, try again later"},
-		"timeout":        {504, ""},
 		"not_found":      {404, "404 page not found"},
 		"limited":        {429, "RPC rate limit exceeded"},
 		"connections":    {429, "Your IP is issuing too many concurrent connections, please rate limit your calls\n"},
 		"redirect":       {307, "elsewhere"},
 		"unknown_token":  {403, "ACL not found"},
 		"denied":         {403, "Permission denied: token with AccessorID 'x' lacks permission 'intention:read' on \"a\""},
-		"empty_teapot":   {418, ""},
-		"switch":         {204, ""},
+		"no_content":     {204, ""},
 		"no_known_route": {400, "Bad request"},
 	} {
 		t.Run(name, func(t *testing.T) {
