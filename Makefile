@@ -11,6 +11,8 @@ MODULE := github.com/connectd/connectd
 # Modules of their own, so that what they need stays out of the root's go.mod.
 NESTED := $(sort $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path '*/node_modules/*' -not -path './tools/*')))
 TOOL := go tool -modfile=$(CURDIR)/tools/go.mod
+# The benchmark program, one of them: what it compares with is heavier than the rest.
+BENCH := cmd/connectd-bench
 
 # Packages to test; `make race PKG=./cache/...` narrows it.
 PKG ?= ./...
@@ -32,6 +34,7 @@ help: ## print this list
 build: ## compile the programs into bin/
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./cmd/...
+	go -C $(BENCH) build -trimpath -o $(CURDIR)/bin/ .
 
 .PHONY: dev
 dev: build ## run the daemon on the development authority: no Consul, no root
@@ -62,7 +65,9 @@ lint: ## gofmt, go vet and staticcheck, nested modules included
 cross: ## compile for the other platforms that we name
 	@for platform in $(PLATFORMS); do \
 	  echo "$$platform: build"; \
-	  GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 go build -o /dev/null ./...; \
+	  for dir in . $(BENCH); do \
+	    GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 go -C $$dir build -o /dev/null ./...; \
+	  done; \
 	done
 
 .PHONY: consul

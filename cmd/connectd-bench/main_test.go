@@ -62,22 +62,30 @@ func TestAuthorizeJSON(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	args := []string{"decide", "--sizes", "10,300", "--rounds", "2", "--lookups", "50"}
+	args := []string{"decide", "--sizes", "10,1000", "--opa-sizes", "10", "--rounds", "2", "--slice", "10us"}
 	code, out, stderr := run(t, args...)
-	if code != 0 || stderr != "" || !strings.Contains(out, "map lookup") {
-		t.Errorf("got code %d, %q and\n%s", code, stderr, out)
+	if code != 0 || stderr != "" {
+		t.Fatalf("got code %d and %q", code, stderr)
+	}
+	for _, want := range []string{
+		"CPU: ", "map lookup, 1000 names", "decision, 1000 intentions: at most 5x the map: ", "; at most 80 ns: ", "; 0 allocations: met",
+		"Open Policy Agent, 10 intentions\n", "judged twice",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the table lacks %q:\n%s", want, out)
+		}
 	}
 	_, out, _ = run(t, append(args, "--json")...)
 	var r decideReport
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
-	if len(r.Sizes) != 2 || r.Sizes[1].Intentions != 300 {
-		t.Fatalf("got %+v", r)
+	if len(r.Rows) != 11 {
+		t.Fatalf("got %d rows: %+v", len(r.Rows), r)
 	}
-	for _, s := range r.Sizes {
-		if s.Decide <= 0 || s.Map <= 0 || s.OfMap <= 0 || s.Allocations != 0 {
-			t.Errorf("got %+v", s)
+	for _, row := range r.Rows {
+		if row.Time <= 0 || (row.Base == "") != (row.TimesBase == 0) {
+			t.Errorf("got %+v", row)
 		}
 	}
 }
@@ -87,7 +95,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"authorize --rounds 0", "at least 1"},
 		{"authorize --consul /nowhere/consul", "/nowhere/consul"},
 		{"decide --sizes 0", "at least 1"},
-		{"decide --lookups 0", "at least 1"},
+		{"decide --rounds 0", "at least 1"},
+		{"decide --sizes 10 --opa-sizes 11", "--sizes lacks"},
 		{"everything", "everything"},
 	} {
 		t.Run(strings.Fields(c.args)[0], func(t *testing.T) {

@@ -113,6 +113,10 @@ var owners = []rule{
 		reason: "the store knows bytes and a decision knows names; whoever reads certificates there trusts them twice",
 	},
 	{
+		from: "...", other: "./cmd/connectd-bench/...", imports: "github.com/open-policy-agent/...",
+		reason: "it is measured beside us and takes no part in any decision",
+	},
+	{
 		from: "...", other: "./cmd/...", imports: "github.com/spf13/...",
 		reason: "flags are how people start a program; packages take a Config",
 	},
