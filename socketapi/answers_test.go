@@ -120,6 +120,7 @@ type answer struct {
 	Reason    string
 	Via       string
 	Decisions []answer
+	Explained *explanation `json:"explanation"`
 	Error     struct{ Code, Message string }
 }
 

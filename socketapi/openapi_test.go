@@ -37,6 +37,7 @@ func TestDocsOpenAPI(t *testing.T) {
 	t.Run("discovery", c.testDiscovery)
 	t.Run("authorize", c.testAuthorize)
 	t.Run("batch", c.testBatch)
+	t.Run("explain", c.testExplain)
 	t.Run("admin", c.testAdmin)
 	t.Run("wrong_requests", c.testWrongRequests)
 	t.Run("every_route", c.testEveryRoute)
