@@ -22,6 +22,9 @@ type Question struct {
 	// Live reads the intentions of a destination that is not watched from
 	// upstream for this question, instead of watching it from now on.
 	Live bool
+	// Explain asks for Decision.Explanation. It is for people to read, and
+	// costs more than the decision.
+	Explain bool
 }
 
 // Request is an HTTP request as far as permissions look at it. Names of
@@ -59,6 +62,8 @@ type Decision struct {
 	Via string `json:"via,omitempty"`
 	// Matched is what decided; nil if nothing matched.
 	Matched *Matched `json:"matched,omitempty"`
+	// Explanation is nil unless it was asked for.
+	Explanation *Explanation `json:"explanation,omitempty"`
 }
 
 // Matched is the rule that decided, and the number of its permission from 0.
@@ -82,7 +87,7 @@ func (c *Client) Authorize(ctx context.Context, q Question) (Decision, error) {
 	if err != nil {
 		return denied(err), err
 	}
-	r := authorize(q.wire(destination), destination, q.Live)
+	r := authorize(q.wire(destination), destination, q)
 	d, err := ask[Decision](ctx, c, r)
 	if err == nil {
 		err = d.check()
@@ -94,14 +99,15 @@ func (c *Client) Authorize(ctx context.Context, q Question) (Decision, error) {
 }
 
 // AuthorizeBatch asks for up to 256 decisions at once; answer n belongs to
-// question n. All destinations lie in the same namespace and partition, and
-// one live question makes all of them live.
+// question n. All destinations lie in the same namespace and partition. One
+// live question makes all of them live, and one that asks for an explanation
+// gets one for all.
 func (c *Client) AuthorizeBatch(ctx context.Context, questions []Question) ([]Answer, error) {
 	in := struct {
 		Requests []questionWire `json:"requests"`
 	}{make([]questionWire, 0, len(questions))}
 	var place intentions.Service
-	live := false
+	var all Question
 	for i, q := range questions {
 		destination, err := parseService(q.Destination)
 		if err != nil {
@@ -110,12 +116,12 @@ func (c *Client) AuthorizeBatch(ctx context.Context, questions []Question) ([]An
 		if i > 0 && (destination.Namespace != place.Namespace || destination.Partition != place.Partition) {
 			return nil, badRequest("the destinations of a batch lie in one namespace; ask for %s separately", destination)
 		}
-		place, live = destination, live || q.Live
+		place, all.Live, all.Explain = destination, all.Live || q.Live, all.Explain || q.Explain
 		in.Requests = append(in.Requests, q.wire(destination))
 	}
 	out, err := ask[struct {
 		Decisions []answerWire `json:"decisions"`
-	}](ctx, c, authorize(in, place, live))
+	}](ctx, c, authorize(in, place, all))
 	if err != nil {
 		return nil, err
 	}
@@ -130,14 +136,17 @@ func (c *Client) AuthorizeBatch(ctx context.Context, questions []Question) ([]An
 }
 
 // authorize is the request that carries questions about services in the
-// namespace and partition of place.
-func authorize(body any, place intentions.Service, live bool) request {
+// namespace and partition of place, to be answered in the manner of how.
+func authorize(body any, place intentions.Service, how Question) request {
 	r := request{method: http.MethodPost, path: "/v1/authorize", query: url.Values{}, body: body, hold: firstHold}
 	if place.Name != "" {
 		addParts(r.query, place)
 	}
-	if live {
+	if how.Live {
 		r.query.Set("live", "")
+	}
+	if how.Explain {
+		r.query.Set("explain", "")
 	}
 	return r
 }

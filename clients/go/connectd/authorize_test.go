@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connectd/connectd/cache/devca"
+	"github.com/connectd/connectd/intentions"
 )
 
 func sourceID(name string) string {
@@ -128,5 +129,79 @@ func TestContradictoryDecisionsAreRefused(t *testing.T) {
 				t.Errorf("got %+v and %v", answers, err)
 			}
 		})
+	}
+}
+
+func TestAuthorizeExplains(t *testing.T) {
+	c, _ := startDaemon(t)
+	q := Question{
+		Destination: "db", Source: sourceID("web"), Explain: true,
+		Request: &Request{Method: "GET", Path: "/v2/x%2Fy"},
+	}
+	passed := ConsideredRule{
+		Rule: "r1", Precedence: 9, Source: "default/cart", Destination: "default/db", Why: `the source is "web", not "cart"`,
+	}
+	judged := ConsideredRule{
+		Rule: "r1", Precedence: 9, Source: "default/cart", Destination: "default/db", Matched: true,
+		Permissions: []ConsideredPermission{{Action: "allow", Why: `path "/v2/x%2Fy" does not start with "/v1/"`}},
+	}
+	decided := ConsideredRule{Rule: "r2", Precedence: 9, Source: "default/web", Destination: "default/db", Matched: true}
+	want := &Explanation{
+		TrustDomain: devca.TrustDomain, DefaultAction: "deny", DefaultOrigin: "config", Considered: []ConsideredRule{passed, decided},
+	}
+	d, err := c.Authorize(t.Context(), q)
+	if diff := cmp.Diff(want, d.Explanation); err != nil || diff != "" {
+		t.Errorf("got %v, -want +got:\n%s", err, diff)
+	}
+	q.Source = sourceID("cart")
+	want.Considered, want.PathReadings = []ConsideredRule{judged}, []string{"/v2/x%2Fy", "/v2/x/y"}
+	d, err = c.Authorize(t.Context(), q)
+	if diff := cmp.Diff(want, d.Explanation); err != nil || diff != "" {
+		t.Errorf("got %v, -want +got:\n%s", err, diff)
+	}
+	q.Explain = false
+	if d, err = c.Authorize(t.Context(), q); err != nil || d.Explanation != nil {
+		t.Errorf("got %+v and %v, want no explanation", d.Explanation, err)
+	}
+}
+
+func TestAuthorizeBatchExplainsAllOrNone(t *testing.T) {
+	c, _ := startDaemon(t)
+	for _, explain := range []bool{false, true} {
+		answers, err := c.AuthorizeBatch(t.Context(), []Question{
+			{Destination: "db", Source: sourceID("web")}, {Destination: "db", Source: sourceID("cart"), Explain: explain},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, a := range answers {
+			if (a.Decision.Explanation != nil) != explain {
+				t.Errorf("answer %d: got %+v, asked for: %t", i, a.Decision.Explanation, explain)
+			}
+		}
+	}
+}
+
+func TestIntentions(t *testing.T) {
+	c, _ := startDaemon(t)
+	rows, err := c.Intentions(t.Context(), "DB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := intentions.ParseIntentions(rows)
+	if err != nil || len(list) != 2 || list[1].SourceName != "web" || list[1].DestinationName != "db" {
+		t.Errorf("got %+v and %v", list, err)
+	}
+	if rows, err = c.Intentions(t.Context(), "nobody"); err != nil || string(rows) != "null" {
+		t.Errorf("got %s and %v, want null", rows, err)
+	}
+	for name, code := range map[string]string{"a b": CodeBadRequest, "default/other/db": CodeBadRequest} {
+		if _, err := c.Intentions(t.Context(), name); asError(t, err).Code != code {
+			t.Errorf("%s: got %v, want %s", name, err, code)
+		}
+	}
+	other := serveRaw(t, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"other\": null}")
+	if _, err := other.Intentions(t.Context(), "db"); asError(t, err).Code != CodeInvalidAnswer {
+		t.Errorf("got %v", err)
 	}
 }

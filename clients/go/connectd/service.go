@@ -2,6 +2,7 @@ package connectd
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"time"
@@ -72,6 +73,34 @@ func (c *Client) Policy(ctx context.Context, service string, o ReadOptions) (*Po
 		return nil, err
 	}
 	return ask[PolicyAnswer](ctx, c, r.blocking(o.Index, o.Wait))
+}
+
+// Intentions returns the rows of a destination, a JSON array in Consul's own
+// form or null for none, as upstream gave them. Consul answers so in the
+// default partition and namespace only.
+func (c *Client) Intentions(ctx context.Context, destination string) (json.RawMessage, error) {
+	s, err := parseService(destination)
+	if err != nil {
+		return nil, err
+	}
+	if !s.InDefaultParts() {
+		return nil, badRequest("%s lies outside of the default partition and namespace, which Consul's route "+
+			"for intentions does not serve", s)
+	}
+	r := get("/v1/connect/intentions/match").blocking(0, 0)
+	r.query.Set("by", "destination")
+	r.query.Set("name", s.Name)
+	lists, err := ask[map[string]json.RawMessage](ctx, c, r)
+	if err != nil {
+		return nil, err
+	}
+	// The daemon may spell the name as Consul looks it up.
+	for name, rows := range *lists {
+		if strings.EqualFold(name, s.Name) {
+			return rows, nil
+		}
+	}
+	return nil, invalidAnswer("the answer from %s lists no intentions for %s", c.socket, s)
 }
 
 // Ready reports whether a service has everything it needs; if not, the error
