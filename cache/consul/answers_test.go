@@ -48,6 +48,10 @@ func reads() []read {
 			_, err := s.readSelf(ctx)
 			return err
 		}},
+		{"mesh", meshPath, func(ctx context.Context, s *Source) error {
+			_, err := s.readNormalization(ctx)
+			return err
+		}},
 		{"authorize", authorizePath, func(ctx context.Context, s *Source) error {
 			_, err := s.postProbe(ctx, cache.Secret{}, []byte("{}"))
 			return err
@@ -63,6 +67,7 @@ func reads() []read {
 func (f *fake) good() map[string]string {
 	return map[string]string{
 		"roots": f.roots, "leaf": f.ca.leaf("web", 9), "self": selfACLsOff, "authorize": f.authorize,
+		"mesh":  `{"Kind":"mesh","HTTP":{"Incoming":{"RequestNormalization":{"MergeSlashes":true}}},"CreateIndex":7}`,
 		"match": `{"web":` + rows(row("a", "web", "allow"), row("*", "web", "deny")) + `}`,
 		"services": `{"web-1":{"ID":"web-1","Service":"web","Port":80,"Connect":{"Native":true},"Datacenter":"dc1"},` +
 			`"db":{"ID":"db","Service":"db"}}`,

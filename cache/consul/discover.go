@@ -69,7 +69,7 @@ func parseInstances(body []byte) ([]cache.Instance, error) {
 		Service *api.AgentService
 	}
 	if err := json.Unmarshal(body, &rows); err != nil || rows == nil {
-		return nil, invalid("Consul's instances cannot be read: %v", err)
+		return nil, invalid("Consul's instances cannot be read")
 	}
 	out := make([]cache.Instance, 0, len(rows))
 	for _, r := range rows {

@@ -57,6 +57,7 @@ type fake struct {
 	authorize  string
 	leader     func(w http.ResponseWriter, r *http.Request)
 	health     string
+	mesh       string
 }
 
 // seen is one request as the agent saw it.
@@ -173,6 +174,10 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		f.leader(w, r)
 	case strings.HasPrefix(r.URL.Path, "/v1/health/"):
 		f.block(w, r, func() (uint64, string) { return 20, f.health })
+	case r.URL.Path == meshPath && f.mesh == "":
+		say(w, 404, "7", `Config entry not found for "mesh" / "mesh"`)
+	case r.URL.Path == meshPath:
+		f.plain(w, func() string { return f.mesh })
 	default:
 		http.NotFound(w, r)
 	}

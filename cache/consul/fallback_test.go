@@ -246,3 +246,34 @@ func TestLocalServices(t *testing.T) {
 		}
 	})
 }
+
+// TestNormalizationIsKept sets the mesh's normalization, and then lets every
+// question about it fail. Only the end of the entry brings the defaults back.
+func TestNormalizationIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.mesh = f.good()["mesh"]
+		to := f.run(f.source(Config{}))
+		merges := func() bool {
+			n, _ := newest(to, func(u cache.Update) (*intentions.Normalization, bool) { return u.Normalization, u.Normalization != nil })
+			return n != nil && n.MergeSlashes
+		}
+		pass(5 * time.Second)
+		if !merges() {
+			t.Fatal("the entry is not read")
+		}
+		for status, body := range map[int]string{200: "{}", 403: "ACL not found", 404: "404 page not found", 500: "no"} {
+			f.answer(meshPath, func(w http.ResponseWriter, r *http.Request) { say(w, status, "7", body) })
+			pass(3 * defaultEvery)
+			if !merges() {
+				t.Errorf("the answer %d %s brought the defaults back", status, body)
+			}
+		}
+		f.heal()
+		f.change(func() { f.mesh = "" })
+		pass(3 * defaultEvery)
+		if merges() {
+			t.Error("the end of the entry is not seen")
+		}
+	})
+}

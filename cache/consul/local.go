@@ -94,7 +94,7 @@ func (s *Source) localServices(ctx context.Context) (localList, error) {
 	}
 	var all map[string]*api.AgentService
 	if err := json.Unmarshal(a.body, &all); err != nil || all == nil {
-		return localList{}, invalid("Consul's list of local services cannot be read: %v", err)
+		return localList{}, invalid("Consul's list of local services cannot be read")
 	}
 	list := localList{services: []cache.LocalService{}, filtered: a.filtered}
 	for id, svc := range all {

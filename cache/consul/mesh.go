@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -13,25 +14,33 @@ const meshPath = "/v1/config/mesh/mesh"
 // readNormalization reads how the mesh wants requests normalized before they
 // are judged (mesh configuration entry, HTTP.Incoming.RequestNormalization).
 // Without an entry, or without the right to read it, Consul's defaults hold.
+// Nothing else may bring them back, because they can be laxer than the entry:
+// neither a page that somebody else answers with nor a token that is gone.
 func (s *Source) readNormalization(ctx context.Context) (intentions.Normalization, error) {
 	resp, body, err := s.send(ctx, request{path: meshPath, token: s.read.value()})
 	if err != nil {
 		return intentions.Normalization{}, err
 	}
-	switch resp.StatusCode {
-	case http.StatusOK:
+	absent := resp.StatusCode == http.StatusNotFound && bytes.Contains(body, []byte(noConfigEntry))
+	refused := resp.StatusCode == http.StatusForbidden && !bytes.Contains(body, []byte(unknownToken))
+	switch {
+	case resp.StatusCode == http.StatusOK:
 		return parseNormalization(body)
-	case http.StatusNotFound, http.StatusForbidden:
+	case absent, refused:
 		return intentions.DefaultNormalization(), nil
 	}
-	return intentions.Normalization{}, statusFailure(resp.StatusCode, body)
+	return intentions.Normalization{}, statusFailure(resp.StatusCode, redact(body, s.read.value()))
 }
+
+// noConfigEntry is how Consul says that there is no such entry.
+const noConfigEntry = "Config entry not found"
 
 // parseNormalization turns the entry into the terms of a policy. A word that
 // is not known rejects: nobody can say what it lets through.
 func parseNormalization(body []byte) (intentions.Normalization, error) {
 	n := intentions.DefaultNormalization()
 	var entry struct {
+		Kind string
 		HTTP struct {
 			Incoming struct {
 				RequestNormalization struct {
@@ -43,8 +52,8 @@ func parseNormalization(body []byte) (intentions.Normalization, error) {
 			}
 		}
 	}
-	if err := json.Unmarshal(body, &entry); err != nil {
-		return n, invalid("Consul's mesh entry cannot be read: %v", err)
+	if err := json.Unmarshal(body, &entry); err != nil || entry.Kind != "mesh" || !isJSON(body) {
+		return n, invalid("Consul's mesh entry cannot be read")
 	}
 	in := entry.HTTP.Incoming.RequestNormalization
 	n.Path, n.MergeSlashes = !in.InsecureDisablePathNormalization, in.MergeSlashes

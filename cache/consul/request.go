@@ -65,7 +65,7 @@ func (s *Source) get(ctx context.Context, r request) (answer, error) {
 	if resp.StatusCode != http.StatusOK {
 		return answer{}, statusFailure(resp.StatusCode, redact(body, r.token))
 	}
-	if !utf8.Valid(body) || !json.Valid(body) {
+	if !isJSON(body) {
 		return answer{}, invalid("Consul's answer to %s is not JSON", r.path)
 	}
 	a := answer{body: body, filtered: resp.Header.Get("X-Consul-Results-Filtered-By-ACLs") == "true"}
@@ -76,6 +76,10 @@ func (s *Source) get(ctx context.Context, r request) (answer, error) {
 	}
 	return a, nil
 }
+
+// isJSON reports whether a body is one JSON value. The decoder alone would
+// replace invalid UTF-8 silently.
+func isJSON(body []byte) bool { return utf8.Valid(body) && json.Valid(body) }
 
 // send does the round trip and reads the body within its limit.
 func (s *Source) send(ctx context.Context, r request) (*http.Response, []byte, error) {

@@ -29,7 +29,6 @@ func TestErrorStorm(t *testing.T) {
 		body   string
 	}{
 		"no_leader":      {500, "No cluster leader"},
-		"bad_gateway":    {502, "<html>Bad Gateway</html>"},
 		"unavailable":    {503, "rate limit exceeded for operation that can only be performed by the leader, try again later"},
 		"not_found":      {404, "404 page not found"},
 		"limited":        {429, "RPC rate limit exceeded"},
