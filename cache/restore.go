@@ -143,10 +143,17 @@ func (k *keeper) restorePolicy(key string, raw []byte, now time.Time) bool {
 	if r.Default != k.overview.fallback || r.Normalization != k.overview.normalization {
 		// Callers may hold the policy as it was under the old index, and must
 		// not wait on it.
-		part.Index = k.index
+		part.Index = k.anew()
 	}
 	k.policies[s] = part
 	return true
+}
+
+// anew returns the index of what is shown in another form than before the
+// restart. It becomes durable, so that no later start uses it again.
+func (k *keeper) anew() uint64 {
+	k.put(bucketMeta, keyIndex, encode(k.index))
+	return k.index
 }
 
 // restoreLeaves deletes the keys of services that are not watched any more.
@@ -173,7 +180,7 @@ func (k *keeper) restoreLeaves(records map[string][]byte, now time.Time) {
 		part := &LeafPart{Index: r.Index, Leaf: leaf}
 		if leaf.Expired(now) {
 			// Whoever knows the leaf under its old index learns of its end.
-			part.Index, part.Error = k.index, LeafErrorExpired
+			part.Index, part.Error = k.anew(), LeafErrorExpired
 		}
 		k.leaves[s] = part
 	}
