@@ -27,6 +27,8 @@ func (k *keeper) adoptLeaf(s intentions.Service, l *Leaf, now time.Time) {
 	k.leaves[s] = &LeafPart{Index: k.stamp(), Leaf: l}
 	k.round.dirty[s], k.round.leaves = true, true
 	k.put(bucketLeaf, serviceKey(s), encodeLeaf(k.leaves[s]))
+	k.c.logger.Info("leaf taken", "service", s.String(), "serial_number", l.SerialNumber,
+		"not_after", l.NotAfter.UTC(), "index", k.leaves[s].Index)
 	if l.Expired(now) {
 		k.judgeLeaf(s, now)
 	}

@@ -189,6 +189,8 @@ func (k *keeper) takeBundle(b *Bundle) {
 	k.bundle.confirmed.set(now)
 	k.round.bundle = true
 	k.put(bucketMeta, keyBundle, encodeBundle(k.bundle))
+	k.c.logger.Info("trust bundle changed", "trust_domain", b.TrustDomain, "active_root", b.ActiveRootID,
+		"roots", len(b.Roots), "index", k.bundle.Index)
 	for s := range k.members {
 		k.round.dirty[s] = true
 		if first {
