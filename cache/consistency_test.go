@@ -178,6 +178,21 @@ func TestHeldLeafIsAdoptedWithItsBundle(t *testing.T) {
 	})
 }
 
+func TestHeldLeafGivesWayToANewerOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := open(t, newMemory(), watching("web"))
+		w.fill("web")
+		two := newSigner(t, "root two")
+		w.tell(Update{Leaf: two.leaf(t, "web", time.Hour)})
+		newer := w.root.leaf(t, "web", 2*time.Hour)
+		w.tell(Update{Leaf: newer})
+		w.tell(Update{Bundle: bundleOf(t, testDomain, two, w.root)})
+		if got := w.snapshot("web").Leaf.Leaf; got != newer {
+			t.Errorf("got leaf %s, want the one that came last, %s", got.SerialNumber, newer.SerialNumber)
+		}
+	})
+}
+
 func TestLeafBeforeAnyBundle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := open(t, newMemory(), watching("web"))

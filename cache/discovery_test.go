@@ -120,6 +120,7 @@ func TestDiscoverUnchangedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, p := openPlaces(t, newMemory())
 		first := w.lookUp(dbLookup)
+		time.Sleep(housekeepingFirst + time.Second)
 		synctest.Wait()
 		index, tries := w.c.Index(), w.store.tries()
 		for range 20 {
@@ -241,12 +242,12 @@ func TestDiscoverAfterRestart(t *testing.T) {
 // lookup is not lost for those who come after.
 func TestDiscoverCallerGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, p := openPlaces(t, newMemory())
+		w, _ := openPlaces(t, newMemory())
 		gone, cancel := context.WithCancel(w.ctx)
 		cancel()
-		for range 20 {
+		for i := range 20 {
 			l := dbLookup
-			l.Datacenter = fmt.Sprint("dc", p.calls)
+			l.Datacenter = fmt.Sprint("dc", i)
 			_, _ = w.c.Discover(gone, l)
 			if got := w.lookUp(l); string(got.Part.Body) != `[1]` {
 				t.Errorf("got %+v", got.Part)

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,33 @@ func TestFailedBatchMergesNewestWins(t *testing.T) {
 	if got := merge(nil, newer); string(got["a"]["x"]) != "2" {
 		t.Errorf("got %v from nothing, want the newer", got)
 	}
+}
+
+// TestNewerThanTheFailingCommit changes a policy again while the commit of the
+// first change is on its way to failure.
+func TestNewerThanTheFailingCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory()
+		w := open(t, store, watching("web", "db"))
+		w.fill("web", "db")
+		release := store.stall()
+		w.tell(Update{Intentions: rowsFor("web", "first deny")})
+		w.tell(Update{Intentions: rowsFor("db", "only deny")})
+		time.Sleep(2 * publishAfter)
+		w.tell(Update{Intentions: rowsFor("web", "second deny")})
+		store.breaks(errors.New("no space left on device"))
+		release()
+		time.Sleep(publishAfter)
+		synctest.Wait()
+		store.breaks(nil)
+		w.stop()
+		again := open(t, store, watching("web", "db"))
+		for name, want := range map[string]string{"web": "second", "db": "only"} {
+			if got := string(again.snapshot(name).Policy.Raw); !strings.Contains(got, want) {
+				t.Errorf("%s: got %s, want the rule for %s", name, got, want)
+			}
+		}
+	})
 }
 
 func TestShutdownCommitsWhatWaits(t *testing.T) {

@@ -104,7 +104,7 @@ func TestLeafIsPrintedWithoutItsKey(t *testing.T) {
 			}
 		}
 	}
-	got, err := json.Marshal(Update{Leaf: leaf})
+	got, err := json.Marshal([]any{leaf, part, Want{Have: leaf}})
 	if err != nil || shows(string(got), body) {
 		t.Errorf("JSON shows the key, or %v", err)
 	}

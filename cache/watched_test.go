@@ -67,7 +67,7 @@ func TestAskingKeepsTheLeafAlive(t *testing.T) {
 	}{
 		{"leaf-alone", 10 * time.Hour, 0, true},
 		{"policy-alone", 0, 10 * time.Hour, false},
-		{"policy-more-often", 2 * time.Hour, 7 * time.Minute, true},
+		{"policy-just-before", 10 * time.Hour, 61 * time.Minute, true},
 		{"leaf-more-often", 7 * time.Minute, 2 * time.Hour, true},
 	}
 	for _, tt := range tests {
