@@ -67,7 +67,7 @@ type WhatIfInput struct {
 // WhatIf is what a proposal would do to one destination.
 type WhatIf struct {
 	Destination intentions.Service `json:"destination"`
-	// Sources is the number of those looked at; any other service is one more.
+	// Sources is the number of those looked at; any other service counts as one.
 	Sources int            `json:"sources"`
 	Changes []WhatIfChange `json:"changes"`
 	// Asked is what becomes of the source that was asked about.

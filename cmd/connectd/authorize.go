@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,35 +17,33 @@ type authorizeFlags struct {
 	source, destination string
 	method, path        string
 	headers             []string
+	whatIf              string
+	verbose             bool
 }
 
 func newAuthorize(g *globals) *cobra.Command {
 	var f authorizeFlags
 	cmd := &cobra.Command{
-		Use:   "authorize --source SERVICE --destination SERVICE",
+		Use:   "authorize --source SERVICE --destination SERVICE | --what-if FILE",
 		Short: "Decide whether one service may reach another, and explain",
 		Long: `Decide whether one service may reach another, as the daemon would, and explain.
 The source is a service or its SPIFFE ID. With --method, --path or --header the
 request is judged too. A destination that is not of this host is read from
 upstream for this question. The exit code is 0 for allow, 1 for deny, 3 for
-per_request (it depends on the request) and 2 for an error.`,
+per_request (it depends on the request) and 2 for an error.
+
+With --what-if it shows instead which decisions a service-intentions entry
+would change if it were written; nothing is written. The exit code is 0 if
+nothing changes, 1 if something does and 2 for an error.`,
 		Example: `  connectd authorize --source web --destination db
-  connectd authorize --source web --destination db --method GET --path /v1/users --header x-tenant:a`,
+  connectd authorize --source web --destination db --method GET --path /v1/users --header x-tenant:a
+  connectd authorize --what-if proposed.hcl`,
 		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := g.authorize(cmd, &f)
-			if err != nil {
-				return err
+			if f.whatIf != "" {
+				return g.runWhatIf(cmd, &f)
 			}
-			if g.json {
-				err = printJSON(cmd.OutOrStdout(), d)
-			} else {
-				err = printDecision(cmd.OutOrStdout(), &f, d)
-			}
-			if err != nil {
-				return err
-			}
-			return decisionCode(d.Decision)
+			return g.runAuthorize(cmd, &f)
 		},
 	}
 	flags := cmd.Flags()
@@ -55,7 +52,25 @@ per_request (it depends on the request) and 2 for an error.`,
 	flags.StringVar(&f.method, "method", "", "method of the request (GET if only the path or a header is given)")
 	flags.StringVar(&f.path, "path", "", "path of the request (/ if only the method or a header is given)")
 	flags.StringArrayVar(&f.headers, "header", nil, "header of the request as name:value; may be repeated")
+	flags.StringVar(&f.whatIf, "what-if", "", "file with a service-intentions entry, HCL or JSON, or - for standard input: what would it change?")
+	flags.BoolVar(&f.verbose, "verbose", false, "list all rules that were passed over")
 	return cmd
+}
+
+func (g *globals) runAuthorize(cmd *cobra.Command, f *authorizeFlags) error {
+	d, err := g.authorize(cmd, f)
+	if err != nil {
+		return err
+	}
+	if g.json {
+		err = printJSON(cmd.OutOrStdout(), d)
+	} else {
+		err = printDecision(cmd.OutOrStdout(), f, d)
+	}
+	if err != nil {
+		return err
+	}
+	return decisionCode(d.Decision)
 }
 
 // decisionCode lets scripts branch on a decision.
@@ -87,7 +102,7 @@ func (g *globals) authorize(cmd *cobra.Command, f *authorizeFlags) (*connectd.De
 		var source string
 		if source, err = spiffeID(cmd.Context(), c, f.source); err == nil {
 			d, err = c.Authorize(cmd.Context(), connectd.Question{
-				Destination: f.destination, Source: source, Request: request, Live: true,
+				Destination: f.destination, Source: source, Request: request, Live: true, Explain: true,
 			})
 		}
 	})
@@ -156,24 +171,6 @@ func parseSource(text string) (intentions.Service, error) {
 		return intentions.Service{Partition: parts[0], Namespace: parts[1], Name: parts[2]}, nil
 	}
 	return intentions.Service{}, fmt.Errorf("source %q is not a service: use its name, partition/namespace/name or SPIFFE ID", text)
-}
-
-func printDecision(w io.Writer, f *authorizeFlags, d *connectd.Decision) error {
-	fmt.Fprintf(w, "%s: %s\n\n", d.Decision, oneLine(verdictText(f, d)))
-	t := newTable(w)
-	t.row("reason", d.Reason+": "+reasonText(d.Reason))
-	if m := d.Matched; m != nil {
-		rule := fmt.Sprintf("%s (%s -> %s), precedence %d", m.Rule, m.Source, m.Destination, m.Precedence)
-		if m.Permission != nil {
-			rule += fmt.Sprintf(", permission %d", *m.Permission+1)
-		}
-		t.row("rule", rule)
-	}
-	if d.Via != "" {
-		t.row("via", d.Via)
-	}
-	t.row("policy", confirmed(d.Freshness, d.AgeSeconds))
-	return t.flush()
 }
 
 func verdictText(f *authorizeFlags, d *connectd.Decision) string {

@@ -74,10 +74,16 @@ type admitted struct{}
 
 func (admitted) Admit(socketapi.Peer, socketapi.Grant, intentions.Service) bool { return true }
 
-// startDaemon serves a development authority at a socket.
+// startDaemon serves the samples at a socket.
 func startDaemon(t *testing.T, socket string) {
 	t.Helper()
-	authority, err := devca.New(devca.Config{Intentions: map[string]string{"a.hcl": samples}})
+	startAuthority(t, socket, devca.Config{Intentions: map[string]string{"a.hcl": samples}})
+}
+
+// startAuthority serves a development authority at a socket.
+func startAuthority(t *testing.T, socket string, cfg devca.Config) {
+	t.Helper()
+	authority, err := devca.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

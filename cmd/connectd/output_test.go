@@ -157,7 +157,7 @@ func TestAuthorizeSendsTheRequestAndAsksLive(t *testing.T) {
 		}
 		requests := strings.Join(asked(), "\n")
 		// The status was refused, so the datacenter is the usual one.
-		for _, want := range []string{"/v1/authorize?live", "spiffe://t.consul/ns/default/dc/dc1/svc/web", tt.want} {
+		for _, want := range []string{"/v1/authorize?explain=&live=", "spiffe://t.consul/ns/default/dc/dc1/svc/web", tt.want} {
 			if !strings.Contains(requests, want) {
 				t.Errorf("%s: got %s, want %s", tt.args, requests, want)
 			}
