@@ -50,7 +50,7 @@ func (t *Table) Explain(source string, r *Request) Explanation {
 		return x
 	}
 	id, err := ParseID(source)
-	if err != nil || !id.SameTrustDomain(t.policy.TrustDomain) {
+	if err != nil || x.Decision.Reason == ReasonForeignTrustDomain {
 		return x
 	}
 	deciding := t.Match(id.Service)
