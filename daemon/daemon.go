@@ -58,6 +58,8 @@ type parts struct {
 	upstream  socketapi.Upstream
 	name      string
 	admission socketapi.Admission
+	// settle, where it is set, waits before the daemon is announced.
+	settle func(context.Context, *cache.Cache)
 }
 
 func newConsulSource(c Config, logger hclog.Logger) (*consul.Source, error) {
@@ -150,10 +152,13 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	if r, ok := p.admission.(*rules); ok && r.empty() {
 		o.Logger.Warn("nobody is admitted: the configuration has no allow block, and the daemon runs as root")
 	}
+	g.Go(func() error { return snapshots.Run(ctx) })
+	if p.settle != nil {
+		p.settle(ctx, snapshots)
+	}
 	if o.Ready != nil {
 		o.Ready()
 	}
-	g.Go(func() error { return snapshots.Run(ctx) })
 	return g.Wait()
 }
 

@@ -6,9 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/connectd/connectd/cache"
 	"github.com/connectd/connectd/cache/devca"
 	"github.com/connectd/connectd/intentions"
 )
@@ -72,7 +74,39 @@ func Dev(ctx context.Context, o DevOptions) error {
 	c.StoreDir = dir
 	return run(ctx, c, o.Options, parts{
 		source: authority, name: "development authority", admission: ownUser(uint32(os.Geteuid())),
+		settle: untilReady,
 	})
+}
+
+// settleWithin bounds the wait for the first material.
+const settleWithin = 5 * time.Second
+
+// untilReady waits until every service has its material: a newcomer's first
+// command must not meet a daemon that is still getting it.
+func untilReady(ctx context.Context, c *cache.Cache) {
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	for ctx.Err() == nil {
+		_, changed := c.Bundle()
+		waiting := false
+		st := c.Status()
+		for _, s := range st.Services {
+			if !s.Ready {
+				waiting = true
+				_, changed = c.Snapshot(s.Snapshot.Service)
+				break
+			}
+		}
+		if st.Bundle != nil && st.Local != nil && !waiting {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Millisecond):
+			// The set of services has no channel of its own here.
+		case <-ctx.Done():
+		}
+	}
 }
 
 func newAuthority(o DevOptions) (*devca.Authority, error) {
