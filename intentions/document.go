@@ -5,32 +5,62 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // ParsePolicy reads a policy document. Unknown members are ignored, except
 // inside rules: a rule with one is kept and denies, because what the member
 // demands is unknown. A document that lacks what every version has is an error.
+// Of a newer schema only the number is read: it denies everything.
 func ParsePolicy(raw []byte) (*Policy, error) {
+	var head struct{ Schema int }
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return nil, fmt.Errorf("parse policy: %w", err)
+	}
+	switch {
+	case head.Schema < 1:
+		return nil, errors.New("parse policy: no schema")
+	case head.Schema > PolicySchema:
+		return &Policy{Schema: head.Schema, DefaultAction: "deny"}, nil
+	}
 	p := Policy{Normalization: DefaultNormalization()}
 	if err := json.Unmarshal(raw, &p); err != nil {
 		return nil, fmt.Errorf("parse policy: %w", err)
 	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// check looks for what every policy must have.
+func (p *Policy) check() error {
 	switch {
-	case p.Schema < 1:
-		return nil, errors.New("parse policy: no schema")
 	case p.TrustDomain == "":
-		return nil, errors.New("parse policy: no trust domain")
+		return errors.New("parse policy: no trust domain")
 	case p.Destination.Name == "":
-		return nil, errors.New("parse policy: no destination")
+		return errors.New("parse policy: no destination")
+	case p.Rules == nil:
+		return errors.New("parse policy: no rules")
+	case !p.Normalization.known():
+		return fmt.Errorf("parse policy: unknown normalization %+v", p.Normalization)
 	case p.DefaultAction != "allow" && p.DefaultAction != "deny":
-		return nil, fmt.Errorf("parse policy: default action %q", p.DefaultAction)
+		return fmt.Errorf("parse policy: default action %q", p.DefaultAction)
 	}
 	for i := range p.Rules {
 		if s := p.Rules[i].Source; s.Name == "" || s.Namespace == "" || s.Partition == "" {
-			return nil, fmt.Errorf("parse policy: rule %d has no source", i+1)
+			return fmt.Errorf("parse policy: rule %d has no source", i+1)
 		}
 	}
-	return &p, nil
+	return nil
+}
+
+// known reports whether the words of the normalization are known. A request
+// that is normalized in an unknown way cannot be judged.
+func (n *Normalization) known() bool {
+	return slices.Contains([]string{SlashesKeep, SlashesReject, SlashesUnescape}, n.EscapedSlashes) &&
+		slices.Contains([]string{UnderscoresAllow, UnderscoresReject, UnderscoresDrop}, n.Underscores)
 }
 
 // UnmarshalJSON reads a rule and notes whether all of it was understood.
@@ -45,6 +75,8 @@ func (r *Rule) UnmarshalJSON(raw []byte) error {
 			return err
 		}
 	}
+	// Partitions compare without regard to case, and IDs have them in lower case.
+	r.Source.Partition = strings.ToLower(r.Source.Partition)
 	hasAction, hasPermissions := r.Action != "", len(r.Permissions) > 0
 	r.unknown = !known || hasAction == hasPermissions ||
 		hasAction && r.Action != "allow" && r.Action != "deny"

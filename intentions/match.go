@@ -70,6 +70,10 @@ func (p *permission) compile(from *Permission, n *Normalization) bool {
 }
 
 func (m *pathMatch) compile() bool {
+	// A condition that lost its value would match every path.
+	if m.value == "" {
+		return false
+	}
 	switch m.match {
 	case MatchExact, MatchPrefix:
 		return true
@@ -82,7 +86,11 @@ func (m *pathMatch) compile() bool {
 
 func (m *headerMatch) compile(from *HeaderMatch, n *Normalization) bool {
 	m.HeaderMatch, m.name = *from, newHeaderName(from.Name)
-	if strings.HasPrefix(from.Name, ":") && !m.name.authority {
+	if from.Name == "" || strings.HasPrefix(from.Name, ":") && !m.name.authority {
+		return false
+	}
+	// Presence needs no value; any other condition without one has lost it.
+	if (from.Match == MatchPresent) != (from.Value == "") {
 		return false
 	}
 	m.drop = m.name.underscore && n.Underscores == UnderscoresDrop

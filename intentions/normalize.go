@@ -103,7 +103,10 @@ func aggressivePath(path string) (string, bool) {
 	for i, s := range segments {
 		segments[i], _, _ = strings.Cut(s, ";")
 	}
-	return mergeSlashes(resolveDots(strings.Join(segments, "/"))), true
+	// What only held parameters is empty now: a server that merges slashes
+	// takes it for nothing, and ".." then removes the segment in front of it.
+	path = mergeSlashes(strings.Join(segments, "/"))
+	return mergeSlashes(resolveDots(path)), true
 }
 
 func hasEscapedSlash(path string) bool {
