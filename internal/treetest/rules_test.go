@@ -72,8 +72,12 @@ var dag = []rule{
 		reason: "a program starts the daemon or asks one as any client does: what it needs beyond that, clients lack",
 	},
 	{
-		from: "./internal/...", imports: "./...", except: "./internal/...",
+		from: "./internal/...", other: "./internal/tools/genvectors", imports: "./...", except: "./internal/...",
 		reason: "tools of the repository judge the code, so they do not depend on it",
+	},
+	{
+		from: "./internal/tools/genvectors", imports: "./...", except: "./intentions ./internal/tools/genvectors/reference",
+		reason: "it turns intentions into policy documents as the daemon does; the answers come from the reference, which may know nothing of ours",
 	},
 }
 
