@@ -6,22 +6,24 @@ import "strings"
 // not grow with the number of rules. It is immutable and safe for concurrent
 // use.
 type Table struct {
-	policy   *Policy
-	fallback Decision
+	policy *Policy
+	// fallback is what applies where no rule matches.
+	fallback verdict
 	// home is the beginning of every SPIFFE ID of a source in our own trust
 	// domain and the default parts, up to its datacenter.
 	home string
 
-	// names gives the number of the first rule for each name that is written
-	// out, anyName that of the first for all names; both for sources in the
-	// default parts. Smaller numbers decide.
-	names   map[string]int32
-	anyName int32
+	// names gives what the first matching rule says for each name that is
+	// written out, anyName what applies to all others; both for sources in the
+	// default parts.
+	names   map[string]verdict
+	anyName verdict
 	// odd is set where a rule has a source name that no SPIFFE ID of ours can
 	// carry; such names are not among names.
 	odd bool
 	// all gives the number of the first rule for a source as written, with
-	// the wildcards spelled "*", for sources anywhere else.
+	// the wildcards spelled "*", for sources anywhere else. Smaller numbers
+	// decide.
 	all map[Service]int32
 
 	// rules holds what rule n says at n-1.
@@ -30,33 +32,48 @@ type Table struct {
 
 // rule is a compiled rule.
 type rule struct {
-	// verdict is the decision on a connection whose requests are not known.
-	verdict     Decision
+	verdict     verdict
 	permissions []permission
+}
+
+// verdict is the decision on a connection whose requests are not known. It
+// stands in the map's slot itself: where a table is larger than the caches,
+// every further place to look is a wait for memory.
+type verdict struct {
+	Rule    int32
+	Outcome Outcome
+	Reason  Reason
+}
+
+func (v verdict) decision() Decision {
+	return Decision{Rule: v.Rule, Outcome: v.Outcome, Reason: v.Reason}
 }
 
 // Compile builds the table of a policy. The policy must not change afterwards.
 func Compile(p *Policy) *Table {
 	t := &Table{
 		policy:   p,
-		fallback: Decision{Outcome: outcomeOf(p.DefaultAction), Reason: ReasonDefaultAction},
+		fallback: verdict{Outcome: outcomeOf(p.DefaultAction), Reason: ReasonDefaultAction},
 		home:     idScheme + p.TrustDomain + "/ns/" + DefaultPart + "/dc/",
-		names:    make(map[string]int32, len(p.Rules)),
+		names:    make(map[string]verdict, len(p.Rules)),
 		all:      make(map[Service]int32, len(p.Rules)),
 		rules:    make([]rule, len(p.Rules)),
+	}
+	if p.Schema > PolicySchema {
+		t.fallback = verdict{Reason: ReasonUnsupported}
 	}
 	for i := range p.Rules {
 		number := int32(i + 1)
 		if _, taken := t.all[p.Rules[i].Source]; !taken {
 			t.all[p.Rules[i].Source] = number
 		}
-		t.rules[i] = compileRule(&p.Rules[i], number, &p.Normalization)
+		t.rules[i] = compileRule(p, number)
 	}
-	t.anyName = t.search(NewService(Wildcard))
+	t.anyName = t.verdictOf(t.search(NewService(Wildcard)))
 	for s := range t.all {
 		switch {
 		case ValidName(s.Name):
-			t.names[s.Name] = t.search(NewService(s.Name))
+			t.names[s.Name] = t.verdictOf(t.search(NewService(s.Name)))
 		case s.Name != Wildcard:
 			t.odd = true
 		}
@@ -71,16 +88,17 @@ func outcomeOf(action string) Outcome {
 	return Deny
 }
 
-func compileRule(r *Rule, number int32, n *Normalization) rule {
-	c := rule{verdict: Decision{Rule: number, Reason: ReasonUnsupported}}
-	if !r.supported() {
+func compileRule(p *Policy, number int32) rule {
+	r := &p.Rules[number-1]
+	c := rule{verdict: verdict{Rule: number, Reason: ReasonUnsupported}}
+	if p.Schema > PolicySchema || !r.supported() {
 		return c
 	}
 	if len(r.Permissions) == 0 {
 		c.verdict.Outcome, c.verdict.Reason = outcomeOf(r.Action), ReasonIntention
 		return c
 	}
-	permissions, ok := compilePermissions(r.Permissions, n)
+	permissions, ok := compilePermissions(r.Permissions, &p.Normalization)
 	if ok {
 		c.permissions = permissions
 		c.verdict.Outcome, c.verdict.Reason = PerRequest, ReasonRequestRequired
@@ -115,7 +133,7 @@ func (t *Table) DecideRequest(source ID, r *Request) Decision {
 	if t.policy.Schema <= PolicySchema && !source.SameTrustDomain(t.policy.TrustDomain) {
 		return Decision{Reason: ReasonForeignTrustDomain}
 	}
-	return t.say(t.Match(source.Service), r)
+	return t.say(t.find(source.Service), r)
 }
 
 // DecideURI parses the source's SPIFFE ID and decides. A nil request asks about
@@ -125,13 +143,12 @@ func (t *Table) DecideURI(source string, r *Request) Decision {
 		return Decision{}
 	}
 	if name, ok := t.atHome(source); ok {
-		number, known := t.names[name]
-		if !known {
-			number = t.anyName
+		if v, known := t.names[name]; known {
+			return t.say(v, r)
 		}
 		// A name that is known is valid; any other has to be looked at.
-		if known || ValidName(name) {
-			return t.say(number, r)
+		if ValidName(name) {
+			return t.say(t.anyName, r)
 		}
 	}
 	id, err := ParseID(source)
@@ -154,19 +171,12 @@ func (t *Table) atHome(source string) (name string, ok bool) {
 	return strings.CutPrefix(rest, "svc/")
 }
 
-// say turns the number of the matching rule into a decision.
-func (t *Table) say(number int32, r *Request) Decision {
-	if t.policy.Schema > PolicySchema {
-		return Decision{Rule: number, Reason: ReasonUnsupported}
+// say turns a verdict into a decision.
+func (t *Table) say(v verdict, r *Request) Decision {
+	if r == nil || v.Outcome != PerRequest {
+		return v.decision()
 	}
-	if number == 0 {
-		return t.fallback
-	}
-	c := &t.rules[number-1]
-	if r == nil || c.permissions == nil {
-		return c.verdict
-	}
-	return t.judgeRequest(number, c.permissions, r)
+	return t.judgeRequest(v.Rule, t.rules[v.Rule-1].permissions, r)
 }
 
 // judgeRequest applies the permissions of the deciding rule. Where none
@@ -198,9 +208,7 @@ func (t *Table) judgeRequest(number int32, list []permission, r *Request) Decisi
 
 func (t *Table) ofJudgment(number int32, j judgment) Decision {
 	if j.number == 0 {
-		d := t.fallback
-		d.Rule = number
-		return d
+		return Decision{Rule: number, Outcome: t.fallback.Outcome, Reason: t.fallback.Reason}
 	}
 	d := Decision{Rule: number, Permission: j.number, Reason: ReasonPermission}
 	if j.allow {
@@ -212,14 +220,24 @@ func (t *Table) ofJudgment(number int32, j judgment) Decision {
 // Match returns the number of the first rule whose source is s, counted from
 // 1, or 0. Names and namespaces compare exactly; s.Partition is in lower case
 // already.
-func (t *Table) Match(s Service) int32 {
+func (t *Table) Match(s Service) int32 { return t.find(s).Rule }
+
+func (t *Table) find(s Service) verdict {
 	if t.odd || !s.InDefaultParts() {
-		return t.search(s)
+		return t.verdictOf(t.search(s))
 	}
-	if number, known := t.names[s.Name]; known {
-		return number
+	if v, known := t.names[s.Name]; known {
+		return v
 	}
 	return t.anyName
+}
+
+// verdictOf returns what the rule of a number says, or what applies for 0.
+func (t *Table) verdictOf(number int32) verdict {
+	if number == 0 {
+		return t.fallback
+	}
+	return t.rules[number-1].verdict
 }
 
 // search looks under the four spellings that cover a source.
