@@ -145,6 +145,10 @@ func newRule(number int, x *Intention) Rule {
 		}
 		r.Permissions = append(r.Permissions, p)
 	}
+	// What does not compile here is not left for every client to find out.
+	if _, ok := compilePermissions(r.Permissions, &Normalization{}); !ok {
+		return r.unsupported()
+	}
 	return r
 }
 
