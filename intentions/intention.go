@@ -155,8 +155,31 @@ func (x *Intention) String() string {
 }
 
 // compareIntentions puts intentions in deciding order: precedence downwards,
-// ties by name upwards, as Consul sorts them.
+// ties by name upwards, as Consul sorts them. Consul keeps no two intentions of
+// the same ends; should it ever, the one that allows less comes first, and the
+// order does not depend on how the rows arrived.
 func compareIntentions(a, b Intention) int {
+	if c := compareEnds(&a, &b); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.permissiveness(), b.permissiveness()), cmp.Compare(a.identity(), b.identity()))
+}
+
+// permissiveness is 0 for what denies, 1 for what has to see requests and 2 for
+// what allows.
+func (x *Intention) permissiveness() int {
+	switch {
+	case !x.judgeable():
+		return 0
+	case x.HasPermissions():
+		return 1
+	case x.ConsulAllows():
+		return 2
+	}
+	return 0
+}
+
+func compareEnds(a, b *Intention) int {
 	return cmp.Or(
 		cmp.Compare(b.Precedence, a.Precedence),
 		cmp.Compare(a.SourceSamenessGroup, b.SourceSamenessGroup),

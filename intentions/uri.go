@@ -3,6 +3,7 @@ package intentions
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -24,18 +25,22 @@ func ParseURI(raw string) (ID, error) {
 	if err != nil || u.Scheme != "spiffe" {
 		return ID{}, ErrNotConnectURI
 	}
-	path, unescape := u.Path, false
+	path, escaped := u.Path, false
 	if u.RawPath != "" {
-		path, unescape = u.RawPath, true
+		path, escaped = u.RawPath, true
 	}
 	if path == "" {
 		return ID{}, signingOrUnknown(u.Host)
 	}
-	parts, ok := splitSegments(path, unescape)
+	parts, ok := splitSegments(path)
 	if !ok {
 		return ID{}, ErrNotConnectURI
 	}
-	return serviceFromSegments(u.Host, parts)
+	id, err := serviceFromSegments(u.Host, parts)
+	if err == nil && escaped {
+		return id.unescaped()
+	}
+	return id, err
 }
 
 // signingOrUnknown tells the two errors of a URI without a path apart: the
@@ -48,26 +53,28 @@ func signingOrUnknown(host string) error {
 }
 
 // splitSegments returns the segments of an absolute path, none of them empty.
-func splitSegments(path string, unescape bool) ([]string, bool) {
+func splitSegments(path string) ([]string, bool) {
 	rest, found := strings.CutPrefix(path, "/")
 	if !found {
 		return nil, false
 	}
 	parts := strings.Split(rest, "/")
-	for i, p := range parts {
-		if p == "" {
-			return nil, false
-		}
-		if !unescape {
-			continue
-		}
-		plain, err := url.PathUnescape(p)
+	return parts, !slices.Contains(parts, "")
+}
+
+// unescaped decodes what the segments hold. The words between them count as
+// they are written: an escape there makes another path.
+func (id ID) unescaped() (ID, error) {
+	s := &id.Service
+	for _, part := range []*string{&s.Partition, &s.Namespace, &s.Name, &id.Datacenter} {
+		plain, err := url.PathUnescape(*part)
 		if err != nil {
-			return nil, false
+			return ID{}, ErrNotConnectURI
 		}
-		parts[i] = plain
+		*part = plain
 	}
-	return parts, true
+	s.Partition = strings.ToLower(s.Partition)
+	return id, nil
 }
 
 func serviceFromSegments(host string, parts []string) (ID, error) {
