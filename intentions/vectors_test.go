@@ -1,114 +1,27 @@
 package intentions
 
 import (
-	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/connectd/connectd/clients/testvectors"
 )
 
-// vectorText is a string of a vector file, which may be given in pieces.
-type vectorText string
+// vectorCase is one case of a file with what replaying needs.
+type vectorCase struct{ testvectors.Case }
 
-func (s *vectorText) UnmarshalJSON(raw []byte) error {
-	var whole string
-	if json.Unmarshal(raw, &whole) == nil {
-		*s = vectorText(whole)
-		return nil
-	}
-	var pieces []json.RawMessage
-	if err := json.Unmarshal(raw, &pieces); err != nil {
-		return err
-	}
-	var b strings.Builder
-	for _, p := range pieces {
-		if json.Unmarshal(p, &whole) == nil {
-			b.WriteString(whole)
-			continue
-		}
-		var long struct {
-			Repeat string
-			Times  int
-			Hex    string
-		}
-		if err := strictly(p, &long); err != nil {
-			return err
-		}
-		octets, err := hex.DecodeString(long.Hex)
-		if err != nil {
-			return err
-		}
-		b.WriteString(strings.Repeat(long.Repeat, long.Times) + string(octets))
-	}
-	*s = vectorText(b.String())
-	return nil
-}
-
-type vectorHead struct {
-	ID      string
-	Flags   []string
-	Comment string
-}
-
-type vectorAnswer struct {
-	Decision   string
-	Reason     string
-	Rule       *string
-	Permission *int32
-}
-
-type vectorRequest struct {
-	Method, Path vectorText
-	Headers      map[string][]vectorText
-}
-
-type vectorCase struct {
-	vectorHead
-	Source  vectorText
-	Request *vectorRequest
-	vectorAnswer
-}
-
-type vectorFile[Case any] struct {
-	Schema string
-	About  string
-	Count  int
-	Cases  []Case
-	Groups []vectorGroup[Case]
-}
-
-type vectorGroup[Case any] struct {
-	Name       string
-	Intentions json.RawMessage
-	Policy     json.RawMessage
-	Cases      []Case
-}
-
-// strictly decodes JSON and refuses members that are not asked for.
-func strictly(raw []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	return d.Decode(into)
-}
-
-func readVectors[Case any](t testing.TB, name string) *vectorFile[Case] {
+func readVectors[C any](t testing.TB, name string) *testvectors.File[C] {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", "clients", "testvectors", name))
+	f, err := testvectors.Read[C](name)
 	if err != nil {
 		t.Fatal(err)
-	}
-	f := new(vectorFile[Case])
-	if err := strictly(raw, f); err != nil {
-		t.Fatalf("%s: %v", name, err)
 	}
 	return f
 }
 
-func (a vectorAnswer) String() string {
+func inWords(a testvectors.Answer) string {
 	rule, permission := "null", "null"
 	if a.Rule != nil {
 		rule = *a.Rule
@@ -120,8 +33,8 @@ func (a vectorAnswer) String() string {
 }
 
 // answerOf puts a decision in the words of the vectors.
-func answerOf(p *Policy, d Decision) vectorAnswer {
-	a := vectorAnswer{Decision: d.Outcome.String(), Reason: d.Reason.String()}
+func answerOf(p *Policy, d Decision) string {
+	a := testvectors.Answer{Decision: d.Outcome.String(), Reason: d.Reason.String()}
 	if d.Rule > 0 {
 		a.Rule = &p.Rules[d.Rule-1].ID
 	}
@@ -129,12 +42,12 @@ func answerOf(p *Policy, d Decision) vectorAnswer {
 		at := d.Permission - 1
 		a.Permission = &at
 	}
-	return a
+	return inWords(a)
 }
 
-// requests returns a request as the HTTP libraries give it: with header names
+// requestsOf returns a request as the HTTP libraries give it: with header names
 // in lower case, and in the canonical form of net/http.
-func (r *vectorRequest) requests() []*Request {
+func requestsOf(r *testvectors.Request) []*Request {
 	if r == nil {
 		return []*Request{nil}
 	}
@@ -157,9 +70,9 @@ func (r *vectorRequest) requests() []*Request {
 // replay compares every way of asking with the expected answer.
 func (c *vectorCase) replay(t *testing.T, table *Table) {
 	t.Helper()
-	want := c.vectorAnswer.String()
-	for _, r := range c.Request.requests() {
-		if got := answerOf(table.Policy(), table.DecideURI(string(c.Source), r)).String(); got != want {
+	want := inWords(c.Answer)
+	for _, r := range requestsOf(c.Request) {
+		if got := answerOf(table.Policy(), table.DecideURI(string(c.Source), r)); got != want {
 			t.Errorf("%s: got %s, want %s: %s", c.ID, got, want, c.Comment)
 			return
 		}
@@ -167,10 +80,10 @@ func (c *vectorCase) replay(t *testing.T, table *Table) {
 		if err != nil {
 			continue
 		}
-		if got := answerOf(table.Policy(), table.DecideRequest(id, r)).String(); got != want {
+		if got := answerOf(table.Policy(), table.DecideRequest(id, r)); got != want {
 			t.Errorf("%s: by a parsed ID: got %s, want %s: %s", c.ID, got, want, c.Comment)
 		}
-		if got := answerOf(table.Policy(), table.Explain(string(c.Source), r).Decision).String(); got != want {
+		if got := answerOf(table.Policy(), table.Explain(string(c.Source), r).Decision); got != want {
 			t.Errorf("%s: explained: got %s, want %s: %s", c.ID, got, want, c.Comment)
 		}
 	}
@@ -178,8 +91,8 @@ func (c *vectorCase) replay(t *testing.T, table *Table) {
 
 func TestVectorsIDs(t *testing.T) {
 	f := readVectors[struct {
-		vectorHead
-		URI         vectorText
+		testvectors.Head
+		URI         testvectors.Text
 		Valid       bool
 		TrustDomain *string `json:"trust_domain"`
 		Partition   *string
@@ -262,14 +175,14 @@ func sameJSON(a, b []byte) bool {
 
 func TestVectorsNormalization(t *testing.T) {
 	f := readVectors[struct {
-		vectorHead
-		Path       vectorText
+		testvectors.Head
+		Path       testvectors.Text
 		Readable   bool
 		Consul     *string
 		Aggressive *string
 		Decisions  []struct {
-			Source vectorText
-			vectorAnswer
+			Source testvectors.Text
+			testvectors.Answer
 		}
 	}](t, "normalization.json")
 	n, decisions := 0, 0
@@ -288,7 +201,9 @@ func TestVectorsNormalization(t *testing.T) {
 				t.Errorf("%s: got %+v, want %q and %q: %s", c.ID, got, *c.Consul, *c.Aggressive, c.Comment)
 			}
 			for _, d := range c.Decisions {
-				q := vectorCase{c.vectorHead, d.Source, &vectorRequest{Method: "GET", Path: c.Path}, d.vectorAnswer}
+				q := vectorCase{testvectors.Case{
+					Head: c.Head, Source: d.Source, Request: &testvectors.Request{Method: "GET", Path: c.Path}, Answer: d.Answer,
+				}}
 				q.replay(t, table)
 				decisions++
 			}
@@ -300,7 +215,7 @@ func TestVectorsNormalization(t *testing.T) {
 
 func TestVectorsDocuments(t *testing.T) {
 	f := readVectors[struct {
-		vectorHead
+		testvectors.Head
 		Document json.RawMessage
 		Text     *string
 		Valid    bool

@@ -68,6 +68,10 @@ var dag = []rule{
 		reason: "the drop-in is a form of the Go client, without a way of its own into the daemon",
 	},
 	{
+		from: "./clients/testvectors", imports: "...", except: "std",
+		reason: "it reads the vectors for the tests of every package, so it may depend on none",
+	},
+	{
 		from: "./cmd/...", imports: "./...", except: "./daemon/... ./clients/go/connectd/... ./intentions/... ./cmd/...",
 		reason: "a program starts the daemon or asks one as any client does: what it needs beyond that, clients lack",
 	},
@@ -132,6 +136,10 @@ var owners = []rule{
 		from: "...", other: "./cache/sourcetest/... ./cache/consul/consultest/...",
 		imports: "./cache/sourcetest/... ./cache/consul/consultest/...",
 		reason:  "they start processes, hold a testing.TB and trust everyone: nothing that ships may contain them",
+	},
+	{
+		from: "...", imports: "./clients/testvectors",
+		reason: "the vectors are megabytes that belong to tests",
 	},
 	{
 		from: "...", other: "./cache/sourcetest/... ./cache/consul/consultest/... ./cmd/connectd-bench/...",
