@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -36,12 +38,16 @@ type Store struct {
 
 // Open opens the store in dir, creating directory (0700) and file (0600) as
 // needed. It returns ErrLocked, ErrNewerFormat or ErrDamaged where those
-// apply, and leaves the file alone then.
+// apply, and leaves the file alone then; a file that is in order is not written
+// to either.
 func Open(dir string) (*Store, error) {
 	if err := privateDir(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	path := filepath.Join(dir, fileName)
+	if err := privateFile(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, classify(err))
@@ -69,34 +75,75 @@ func privateDir(dir string) error {
 	return nil
 }
 
+// privateFile refuses a file that others could read or had a hand in. One that
+// does not exist yet is made private.
+func privateFile(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", path)
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("file %s is open to other users (mode %04o); run: chmod 0600 %s",
+			path, info.Mode().Perm(), path)
+	}
+	return nil
+}
+
+// classify tells what the operating system refuses from what the file is not:
+// bbolt has no name for every kind of damage.
 func classify(err error) error {
+	var byPath *fs.PathError
+	var errno syscall.Errno
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrLocked
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case errors.As(err, &byPath), errors.As(err, &errno):
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
+// checkFormat writes to a new file alone, so that a file of a newer version, or
+// of somebody else, stays as it is.
 func (s *Store) checkFormat() error {
+	fresh := false
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		fresh, err = readFormat(tx)
+		return err
+	})
+	if err != nil || !fresh {
+		return err
+	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		header, err := tx.CreateBucketIfNotExists(headerBucket)
+		header, err := tx.CreateBucket(headerBucket)
 		if err != nil {
 			return err
 		}
-		have := header.Get(formatKey)
-		if have == nil {
-			return header.Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
-		}
-		if len(have) != 4 {
-			return fmt.Errorf("%w: the format record has %d bytes", ErrDamaged, len(have))
-		}
-		if n := binary.BigEndian.Uint32(have); n > format {
-			return fmt.Errorf("%w (format %d, this one reads up to %d)", ErrNewerFormat, n, format)
-		}
-		return nil
+		return header.Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
 	})
+}
+
+// readFormat reports whether the file is a new one.
+func readFormat(tx *bbolt.Tx) (fresh bool, err error) {
+	header := tx.Bucket(headerBucket)
+	if header == nil {
+		if first, _ := tx.Cursor().First(); first != nil {
+			return false, fmt.Errorf("%w: it is not one of connectd's", ErrDamaged)
+		}
+		return true, nil
+	}
+	have := header.Get(formatKey)
+	if len(have) != 4 {
+		return false, fmt.Errorf("%w: the format record has %d bytes", ErrDamaged, len(have))
+	}
+	if n := binary.BigEndian.Uint32(have); n > format {
+		return false, fmt.Errorf("%w (format %d, this one reads up to %d)", ErrNewerFormat, n, format)
+	}
+	return false, nil
 }
 
 // Load returns every record by bucket and key. One damaged record fails all:
@@ -134,6 +181,9 @@ func loadBucket(name string, b *bbolt.Bucket) (map[string][]byte, error) {
 func (s *Store) Commit(batch map[string]map[string][]byte) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		for name, records := range batch {
+			if name == string(headerBucket) {
+				return fmt.Errorf("bucket %q is the store's own", name)
+			}
 			bucket, err := tx.CreateBucketIfNotExists([]byte(name))
 			if err != nil {
 				return err
