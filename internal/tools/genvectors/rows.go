@@ -110,7 +110,7 @@ func fromRows(topic, destination, domain string, f fallback, list []row, flags .
 // domains or JWT.
 func consulAllows(list []row, f fallback, source string) bool {
 	id, err := intentions.ParseURI(source)
-	if err != nil {
+	if err != nil || id.Service.Partition != intentions.DefaultPart {
 		return false
 	}
 	var best *row
@@ -118,7 +118,7 @@ func consulAllows(list []row, f fallback, source string) bool {
 		r := &list[i]
 		fits := r.SourcePeer == "" && (r.SourceNS == "*" || r.SourceNS == id.Service.Namespace) &&
 			(r.SourceName == "*" || r.SourceName == id.Service.Name)
-		if fits && cmp.Or(r.SourcePartition, "default") == "default" && (best == nil || r.Precedence > best.Precedence) {
+		if fits && cmp.Or(r.SourcePartition, intentions.DefaultPart) == intentions.DefaultPart && (best == nil || r.Precedence > best.Precedence) {
 			best = r
 		}
 	}
