@@ -21,6 +21,10 @@ TESTFLAGS ?= -p 2 -timeout 20m
 FUZZTIME ?= 30s
 BENCHTIME ?= 1s
 PLATFORMS := linux/arm64 darwin/arm64
+# What decides: a mistake here lets somebody in.
+MUTATED := table.go,match.go,normalize.go,request.go,id.go,narrows.go
+# `make mutate MUTATEFLAGS='-only judge'` tries those alone whose line has the word.
+MUTATEFLAGS ?=
 
 # The stream has to reach the summary whole, whatever a tool says with its exit status;
 # pipefail and the summary decide together.
@@ -37,11 +41,13 @@ build: ## compile the programs into bin/
 	go -C $(BENCH) build -trimpath -o $(CURDIR)/bin/ .
 
 .PHONY: dev
-dev: build ## run the daemon on the development authority: no Consul, no root
+dev: ## run the daemon on the development authority: no Consul, no root
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./cmd/connectd
 	bin/connectd dev
 
 .PHONY: test
-test: lint cross consul race ## everything that CI runs: lint, cross, consul, then all tests
+test: lint cross consul fuzz race ## everything that CI runs: lint, cross, consul, fuzz, then all tests
 
 .PHONY: race
 race: ## the Go tests alone, with the race detector
@@ -94,12 +100,16 @@ bench: build ## Go benchmarks, then the figures that the README publishes
 vectors: ## replay the decision vectors: every test with Vector in its name
 	@go test -json -count=1 $(TESTFLAGS) -run Vector ./... | $(SUMMARY)
 
+.PHONY: mutate
+mutate: ## change the engine in small ways and tell which changes no test notices; minutes
+	go run ./internal/tools/mutate -dir intentions -files $(MUTATED) -accepted intentions/testdata/accepted-mutants.txt $(MUTATEFLAGS)
+
 .PHONY: docs
 docs: ## execute and check the documentation: every test with Docs in its name
 	@go test -json -count=1 $(TESTFLAGS) -run Docs ./... | $(SUMMARY)
 
 .PHONY: all
-all: build test ## compile everything and run everything except fuzz and bench
+all: build test ## compile everything and run everything except fuzz, bench and mutate
 
 .PHONY: clean
 clean: ## remove what make wrote
