@@ -78,7 +78,31 @@ func (r *Rule) UnmarshalJSON(raw []byte) error {
 	// Partitions compare without regard to case, and IDs have them in lower case.
 	r.Source.Partition = strings.ToLower(r.Source.Partition)
 	hasAction, hasPermissions := r.Action != "", len(r.Permissions) > 0
-	r.unknown = !known || hasAction == hasPermissions ||
+	var members any
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return err
+	}
+	r.unknown = !known || !exactNames(members) || hasAction == hasPermissions ||
 		hasAction && r.Action != "allow" && r.Action != "deny"
 	return nil
+}
+
+// exactNames reports whether no member of a rule differs from ours in letter
+// case: encoding/json would take it for ours, other languages would not.
+func exactNames(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, value := range v {
+			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "" || !exactNames(value) {
+				return false
+			}
+		}
+	case []any:
+		for _, value := range v {
+			if !exactNames(value) {
+				return false
+			}
+		}
+	}
+	return true
 }

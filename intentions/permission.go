@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 )
 
 // Permission is the L7 part of a rule: what a request must look like for the
@@ -123,7 +122,7 @@ func (h *consulHTTP) path() (*PathMatch, error) {
 }
 
 func (h *consulHeader) match() (HeaderMatch, error) {
-	m := HeaderMatch{Name: strings.ToLower(h.Name), Invert: h.Invert, IgnoreCase: h.IgnoreCase}
+	m := HeaderMatch{Name: asciiLower(h.Name), Invert: h.Invert, IgnoreCase: h.IgnoreCase}
 	if m.Name == "" {
 		return m, fmt.Errorf("a header condition without a name")
 	}

@@ -73,7 +73,7 @@ type headerName struct {
 }
 
 func newHeaderName(name string) headerName {
-	lower := strings.ToLower(name)
+	lower := asciiLower(name)
 	return headerName{
 		lower: lower, canonical: canonicalName(lower),
 		authority:  lower == "host" || lower == ":authority",

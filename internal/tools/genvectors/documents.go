@@ -33,6 +33,7 @@ func documentFile() (*vectorFile, error) {
 	d.rules()
 	d.permissions()
 	d.order()
+	d.spelled()
 	return &vectorFile{
 		schema: "documents.schema.json",
 		about:  "Policy documents that are malformed, contradict themselves or come from the future, and the decisions by those that are valid.",
@@ -149,6 +150,21 @@ func (d *documents) texts() {
 		d.add("malformed", "", "Not a policy document at all.", []byte(text))
 	}
 	d.add("good", "", "A document without a fault.", []byte(goodDocument))
+}
+
+// spelled is about members whose names differ in letter case: they are unknown.
+func (d *documents) spelled() {
+	for i, name := range []string{"Action", "ACTION", "Permissions"} {
+		d.change("rule", "case", fmt.Sprintf("The member %s is unknown, as names are exact.", name), func(m map[string]any) {
+			r := ruleOf(m, i/2)
+			r[name] = r[strings.ToLower(name)]
+			delete(r, strings.ToLower(name))
+		})
+	}
+	d.change("rule", "case", "The member Reason is unknown, as names are exact.", func(m map[string]any) { ruleOf(m, 0)["Reason"] = "" })
+	d.change("permission", "case", "The member Methods is unknown, as names are exact.", func(m map[string]any) { permissionOf(m)["Methods"] = []any{"GET"} })
+	d.change("permission", "case", "The member Value is unknown, as names are exact.", func(m map[string]any) { headerOf(m)["Value"] = "1" })
+	d.change("permission", "case", "The letters of a header's name are folded in ASCII only.", func(m map[string]any) { headerOf(m)["name"] = "\u212a-a" })
 }
 
 func whole(m map[string]any) map[string]any { return m }

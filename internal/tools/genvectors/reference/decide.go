@@ -27,7 +27,7 @@ func (p *Policy) Decide(source string, r *Request) Answer {
 	if p.newer {
 		return Answer{Decision: "deny", Reason: "unsupported"}
 	}
-	if lower(id.TrustDomain) != lower(p.trustDomain) {
+	if !strings.EqualFold(id.TrustDomain, p.trustDomain) {
 		return Answer{Decision: "deny", Reason: "foreign_trust_domain"}
 	}
 	for i := range p.rules {
