@@ -159,8 +159,8 @@ func (k *keeper) takeUpdate(u *Update) {
 	if u.Normalization != nil {
 		k.takeNormalization(*u.Normalization)
 	}
-	if u.Default != nil && k.c.cfg.Default == nil {
-		k.takeDefault(*u.Default)
+	if u.Default != nil {
+		k.takeDefault(k.configuredOr(*u.Default))
 	}
 	for s, raw := range u.Intentions {
 		k.takeIntentions(s, raw)
@@ -253,6 +253,16 @@ func (k *keeper) takeDefault(d intentions.DefaultAction) {
 	for s := range k.members {
 		k.rebuildPolicy(s)
 	}
+}
+
+// configuredOr returns the configured default action, where there is one. It
+// takes effect with upstream's all the same: only then is it known how requests
+// are normalized.
+func (k *keeper) configuredOr(d intentions.DefaultAction) intentions.DefaultAction {
+	if k.c.cfg.Default != nil {
+		return *k.c.cfg.Default
+	}
+	return d
 }
 
 func (k *keeper) takeNormalization(n intentions.Normalization) {

@@ -24,7 +24,7 @@ func (k *keeper) restore() error {
 	}
 	k.restoreMeta(records[bucketMeta], now)
 	if k.c.cfg.Default != nil {
-		k.overview.fallback, k.overview.fallbackKnown = *k.c.cfg.Default, true
+		k.overview.fallback = *k.c.cfg.Default
 	}
 	k.restoreMembers(records, now)
 	k.restorePolicies(records[bucketPolicy], now)
