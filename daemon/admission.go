@@ -54,6 +54,9 @@ func ownUser(uid uint32) *rules {
 
 func newRule(a AllowConfig) (rule, error) {
 	var r rule
+	if a.User == "" && a.Group == "" {
+		return r, errNoSelector
+	}
 	if a.User != "" {
 		id, err := userID(a.User)
 		if err != nil {
@@ -81,6 +84,9 @@ const overflowID = 65534
 // "no change".
 const unknownID = 1<<32 - 1
 
+// namesNobody reports the ids of everybody who cannot be told apart.
+func namesNobody(id uint32) bool { return id == overflowID || id == unknownID }
+
 func userID(name string) (uint32, error) {
 	if u, err := user.Lookup(name); err == nil {
 		name = u.Uid
@@ -100,7 +106,7 @@ func numericID(kind, text string) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s %q does not exist on this host", kind, text)
 	}
-	if id == overflowID || id == unknownID {
+	if namesNobody(uint32(id)) {
 		return 0, fmt.Errorf("%s %q is the id of everybody whom the kernel cannot name; it cannot be admitted", kind, text)
 	}
 	return uint32(id), nil

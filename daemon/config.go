@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclparse"
+
+	"github.com/connectd/connectd/intentions"
 )
 
 // Defaults of the configuration.
@@ -114,8 +116,8 @@ type serviceShape struct {
 }
 
 type allowShape struct {
-	User   string    `hcl:"user,optional"`
-	Group  string    `hcl:"group,optional"`
+	User   *string   `hcl:"user,optional"`
+	Group  *string   `hcl:"group,optional"`
 	Grants []string  `hcl:"grants,optional"`
 	Range  hcl.Range `hcl:",def_range"`
 }
@@ -167,6 +169,8 @@ func ParseConfig(name string, source []byte) (Config, error) {
 		c.Admin.apply(shape.Admin, "admin"),
 		c.applyPolicy(shape.Policy),
 		c.applyServices(shape.Services),
+		c.checkAdmin(),
+		c.checkConsul(),
 		c.checkLog(),
 	)
 	if err != nil {
@@ -221,6 +225,25 @@ func (c *Config) applyPolicy(p *policyShape) error {
 		return fmt.Errorf("policy: max_stale %q is not a duration such as \"72h\"", p.MaxStale)
 	}
 	c.MaxStale = d
+	return nil
+}
+
+// checkAdmin keeps the admin socket from everybody: whoever may open it sees
+// everything.
+func (c *Config) checkAdmin() error {
+	if c.Admin.Mode&0o007 != 0 {
+		return fmt.Errorf("admin: mode %04o would let everybody in; use \"0600\", or \"0660\" with a group", c.Admin.Mode)
+	}
+	return nil
+}
+
+func (c *Config) checkConsul() error {
+	if td := c.Consul.TrustDomain; td != "" && !intentions.ValidName(td) {
+		return fmt.Errorf("consul: trust_domain %q is not a trust domain such as \"<uuid>.consul\"", td)
+	}
+	if c.Consul.SignaturesPerSecond < 0 {
+		return fmt.Errorf("consul: signatures_per_second %v is below zero", c.Consul.SignaturesPerSecond)
+	}
 	return nil
 }
 

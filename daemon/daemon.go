@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -84,7 +85,7 @@ func Check(c Config) error {
 	if _, err := newRules(c.Services); err != nil {
 		return err
 	}
-	_, err = socketGroup(c.Socket.Group)
+	_, _, err = socketGroups(c)
 	return err
 }
 
@@ -102,8 +103,10 @@ func refuseOwnSocket(c Config, upstream string) error {
 	return nil
 }
 
+// sameFile tells two paths to one file, which need not exist yet: at the first
+// start nothing listens on the daemon's own path.
 func sameFile(a, b string) bool {
-	if a == b {
+	if resolved(a) == resolved(b) {
 		return true
 	}
 	x, err1 := os.Stat(a)
@@ -111,10 +114,35 @@ func sameFile(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
+// maxLinks bounds the symbolic links that are followed.
+const maxLinks = 40
+
+// resolved follows symbolic links as far as files exist.
+func resolved(path string) string {
+	for range maxLinks {
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		dir, name := filepath.Split(path)
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			path = filepath.Join(real, name)
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
+	}
+	return path
+}
+
 // admissionOf follows the rules of the configuration; where there are no
 // service blocks at all, the daemon's own user is admitted unless it is root.
 func admissionOf(c Config, uid uint32) (socketapi.Admission, error) {
-	if len(c.Services) == 0 && uid != 0 {
+	if len(c.Services) == 0 && uid != 0 && !namesNobody(uid) {
 		return ownUser(uid), nil
 	}
 	return newRules(c.Services)
@@ -169,13 +197,22 @@ func configuredDefault(action string) *intentions.DefaultAction {
 	return &intentions.DefaultAction{Allow: action == "allow", Origin: intentions.OriginConfig}
 }
 
-func socketGroup(name string) (int, error) {
+// socketGroups looks up who owns the two sockets; -1 is the daemon's own group.
+func socketGroups(c Config) (main, admin int, err error) {
+	if main, err = socketGroup("socket", c.Socket.Group); err != nil {
+		return 0, 0, err
+	}
+	admin, err = socketGroup("admin", c.Admin.Group)
+	return main, admin, err
+}
+
+func socketGroup(block, name string) (int, error) {
 	if name == "" {
 		return -1, nil
 	}
 	id, err := groupID(name)
 	if err != nil {
-		return 0, fmt.Errorf("socket: %w", err)
+		return 0, fmt.Errorf("%s: %w", block, err)
 	}
 	return int(id), nil
 }
@@ -184,7 +221,7 @@ func socketGroup(name string) (int, error) {
 type sockets struct{ main, admin net.Listener }
 
 func listen(ctx context.Context, c Config) (sockets, error) {
-	gid, err := socketGroup(c.Socket.Group)
+	gid, adminGID, err := socketGroups(c)
 	if err != nil {
 		return sockets{}, err
 	}
@@ -192,7 +229,7 @@ func listen(ctx context.Context, c Config) (sockets, error) {
 	if err != nil {
 		return sockets{}, err
 	}
-	admin, err := socketapi.Listen(ctx, c.AdminPath(), c.Admin.Mode, -1)
+	admin, err := socketapi.Listen(ctx, c.AdminPath(), c.Admin.Mode, adminGID)
 	if err != nil {
 		_ = main.Close()
 		return sockets{}, err

@@ -29,7 +29,7 @@ func (c *Config) applyServices(shapes []serviceShape) error {
 			if err := checkAllow(a); err != nil {
 				problems = append(problems, fmt.Errorf("line %d: service %q: %w", a.Range.Start.Line, s.Name, err))
 			}
-			service.Allow = append(service.Allow, AllowConfig{User: a.User, Group: a.Group, Grants: a.Grants})
+			service.Allow = append(service.Allow, AllowConfig{User: orEmpty(a.User), Group: orEmpty(a.Group), Grants: a.Grants})
 		}
 		c.Services = append(c.Services, service)
 	}
@@ -53,9 +53,16 @@ func checkService(s serviceShape, seen map[string]bool) error {
 	return nil
 }
 
+var errNoSelector = errors.New("an allow block without a selector would admit everybody; give user or group")
+
 func checkAllow(a allowShape) error {
-	if a.User == "" && a.Group == "" {
-		return errors.New("an allow block without a selector would admit everybody; give user or group")
+	switch {
+	case a.User == nil && a.Group == nil:
+		return errNoSelector
+	case a.User != nil && *a.User == "", a.Group != nil && *a.Group == "":
+		return errors.New("an empty selector would be one less to match; give it a value or remove it")
+	case a.Grants != nil && len(a.Grants) == 0:
+		return errors.New("an empty list of grants would give all of them; name some or remove it")
 	}
 	for _, g := range a.Grants {
 		if !slices.Contains(knownGrants, g) {
@@ -63,6 +70,13 @@ func checkAllow(a allowShape) error {
 		}
 	}
 	return nil
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // watched lists the services that are named in the configuration.
