@@ -37,8 +37,8 @@ func ParsePolicy(raw []byte) (*Policy, error) {
 // check looks for what every policy must have.
 func (p *Policy) check() error {
 	switch {
-	case p.TrustDomain == "":
-		return errors.New("parse policy: no trust domain")
+	case !ValidName(p.TrustDomain):
+		return fmt.Errorf("parse policy: trust domain %q", p.TrustDomain)
 	case p.Destination.Name == "":
 		return errors.New("parse policy: no destination")
 	case p.Rules == nil:

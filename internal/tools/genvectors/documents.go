@@ -152,7 +152,8 @@ func (d *documents) texts() {
 	d.add("good", "", "A document without a fault.", []byte(goodDocument))
 }
 
-// spelled is about members whose names differ in letter case: they are unknown.
+// spelled is about members whose names differ in letter case, which are
+// unknown, and about values that nobody can have.
 func (d *documents) spelled() {
 	for i, name := range []string{"Action", "ACTION", "Permissions"} {
 		d.change("rule", "case", fmt.Sprintf("The member %s is unknown, as names are exact.", name), func(m map[string]any) {
@@ -164,6 +165,9 @@ func (d *documents) spelled() {
 	d.change("rule", "case", "The member Reason is unknown, as names are exact.", func(m map[string]any) { ruleOf(m, 0)["Reason"] = "" })
 	d.change("permission", "case", "The member Methods is unknown, as names are exact.", func(m map[string]any) { permissionOf(m)["Methods"] = []any{"GET"} })
 	d.change("permission", "case", "The member Value is unknown, as names are exact.", func(m map[string]any) { headerOf(m)["Value"] = "1" })
+	for _, domain := range []string{" td.consul", "td.consul/x", "td.consul:443", "..", "é"} {
+		d.change("top", "trust-domain", "A trust domain that no source can have.", func(m map[string]any) { m["trust_domain"] = domain })
+	}
 	d.change("permission", "case", "The letters of a header's name are folded in ASCII only.", func(m map[string]any) { headerOf(m)["name"] = "\u212a-a" })
 }
 

@@ -151,8 +151,11 @@ func (o *object) policy() *Policy {
 	destination, _ := o.child("destination")
 	destination.text("partition")
 	destination.text("namespace")
-	if p.trustDomain == "" || destination.text("name") == "" {
-		o.fail("no trust domain or no destination")
+	if !domainForm.MatchString(p.trustDomain) || p.trustDomain == "." || p.trustDomain == ".." {
+		o.fail("trust_domain is %q", p.trustDomain)
+	}
+	if destination.text("name") == "" {
+		o.fail("no destination")
 	}
 	if p.fallback != "allow" && p.fallback != "deny" {
 		o.fail("default_action is %q", p.fallback)

@@ -15,6 +15,8 @@ const segment = `([A-Za-z0-9._-]{1,253})`
 var idForm = regexp.MustCompile(`\A[sS][pP][iI][fF][fF][eE]://` + segment + `(?:/ap/` + segment + `)?` +
 	`/ns/` + segment + `/dc/` + segment + `/svc/` + segment + `\z`)
 
+var domainForm = regexp.MustCompile(`\A` + segment + `\z`)
+
 // ParseID takes a SPIFFE ID apart. It reports false for everything that is not
 // the ID of a Consul service in its plain form.
 func ParseID(uri string) (ID, bool) {
