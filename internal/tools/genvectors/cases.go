@@ -38,7 +38,7 @@ type request struct {
 	Headers map[string][]text `json:"headers"`
 }
 
-// get is a GET of a path without headers.
+// get asks for a path without headers.
 func get(path string) *request { return ask("GET", path) }
 
 // ask is a request; headers are pairs of a name and a value, and a name may
@@ -51,7 +51,7 @@ func ask(method, path string, headers ...string) *request {
 	return r
 }
 
-// ask returns the request as the reference takes it.
+// expand returns the request as the reference takes it.
 func (r *request) expand() *reference.Request {
 	if r == nil {
 		return nil

@@ -69,7 +69,7 @@ func l4Defaults() []*builder {
 			d := fallback{action, origin}
 			b := fromRows("l4-default-"+origin+"-"+action, "db", trustDomain, d, nil, "default-action")
 			b.connect("No intention at all, so the default action applies whatever its origin.", from("web"))
-			b = b.next(&out)
+			b.next(&out)
 			b = fromRows("l4-default-"+origin+"-"+action+"-other", "db", trustDomain, d, rows("api > db deny", "job > db allow"), "default-action")
 			b.connect("Only other sources have intentions, so the default action applies.", from("web"))
 			b.connect("A denied source is denied whatever the default action.", from("api"))
@@ -81,25 +81,17 @@ func l4Defaults() []*builder {
 }
 
 // next appends the group to a list.
-func (b *builder) next(list *[]*builder) *builder {
-	*list = append(*list, b)
-	return b
-}
+func (b *builder) next(list *[]*builder) { *list = append(*list, b) }
 
 // l4Names is about names that are almost equal.
 func l4Names() []*builder {
 	names := []string{
 		"web", "Web", "WEB", "we", "webs", "web-1", "web.1", "web_1", "-web", "web-", "w", "0", "web.default", "a.b.c", "---", "__", "...",
-		strings.Repeat("n", 253), strings.Repeat("n", 252),
 	}
 	var out []*builder
 	for i, name := range names {
-		if len(name) > 100 {
-			// Consul's own stores take such names, but nobody reads them twice.
-			continue
-		}
 		b := fromRows(fmt.Sprintf("l4-name-%02d", i), "db", trustDomain, denyByDefault, rows(name+" > db allow"), "name")
-		for _, source := range names[:17] {
+		for _, source := range names {
 			comment, flag := fmt.Sprintf("The rule names %q and the source is %q.", name, source), ""
 			if strings.EqualFold(name, source) && name != source {
 				flag = "case"
@@ -110,7 +102,7 @@ func l4Names() []*builder {
 		}
 		b.next(&out)
 	}
-	long := fromRows("l4-name-long", "db", trustDomain, denyByDefault, rows(names[17]+" > db allow", names[18]+" > db deny"), "name", "oversized")
+	long := fromRows("l4-name-long", "db", trustDomain, denyByDefault, rows(strings.Repeat("n", 253)+" > db allow", strings.Repeat("n", 252)+" > db deny"), "name", "oversized")
 	long.connect("The longest name.", join(from(""), repeat("n", 253)))
 	long.connect("A name one byte shorter.", join(from(""), repeat("n", 252)))
 	long.connect("A name one byte too long.", join(from(""), repeat("n", 254)), "malformed")
