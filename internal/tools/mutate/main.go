@@ -17,7 +17,7 @@ import (
 
 type options struct {
 	dir, accepted string
-	files         []string
+	files, flags  []string
 	only          *regexp.Regexp
 	jobs          int
 	timeout       time.Duration
@@ -28,11 +28,12 @@ func main() {
 	flag.StringVar(&o.dir, "dir", ".", "`directory` of the package, below the current one")
 	flag.StringVar(&o.accepted, "accepted", "", "`file` with the mutants that may survive, and why")
 	files := flag.String("files", "", "`names` of the files to change, with commas")
+	flags := flag.String("flags", "", "more `flags` for go test, with spaces")
 	only := flag.String("only", "", "`pattern` of the mutants to try, as they are printed")
 	flag.IntVar(&o.jobs, "jobs", runtime.GOMAXPROCS(0), "`number` of mutants at a time")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Second, "`time` that the tests get; what takes longer counts as noticed")
 	flag.Parse()
-	o.files = strings.Split(*files, ",")
+	o.files, o.flags = strings.Split(*files, ","), strings.Fields(*flags)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
@@ -73,9 +74,9 @@ func mutate(ctx context.Context, o options, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r := &runner{dir: filepath.Join(tree, o.dir), temporary: temporary, timeout: o.timeout}
-	if result, out, err := r.try(ctx, mutant{}); err != nil || result != survived {
-		return fmt.Errorf("the tests fail before anything was changed: %w\n%s", err, out)
+	r := &runner{dir: filepath.Join(tree, o.dir), temporary: temporary, timeout: o.timeout, flags: o.flags}
+	if err := r.unchanged(ctx); err != nil {
+		return err
 	}
 	var chosen []mutant
 	for _, m := range all {
@@ -85,6 +86,10 @@ func mutate(ctx context.Context, o options, w io.Writer) error {
 	}
 	results, err := r.tryAll(ctx, chosen, o.jobs, w)
 	if err != nil {
+		return err
+	}
+	// A test that left something behind would have failed ever since.
+	if err := r.unchanged(ctx); err != nil {
 		return err
 	}
 	return judge(w, all, results, accepted)

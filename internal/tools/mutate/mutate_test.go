@@ -138,11 +138,26 @@ func TestMutate(t *testing.T) {
 		out.Reset()
 		return mutate(t.Context(), o, &out)
 	}
+	o.flags = []string{"-test.count=2"}
 	both := "a.go adult: p.age < limit -> p.age <= limit\n\treason\na.go const: 18 -> 19\n\treason\n"
 	if err := accept(both); err != nil || !strings.Contains(out.String(), "\n100.0 %") {
 		t.Errorf("got %v and\n%s", err, &out)
 	}
 	if err := accept(both + "a.go gone: 1 -> 2\n\treason\n"); err == nil || !strings.Contains(err.Error(), "a.go gone: 1 -> 2") {
 		t.Errorf("got %v, want one about what is gone", err)
+	}
+}
+
+func TestMutateWantsGoodTests(t *testing.T) {
+	dir := write(t, map[string]string{
+		"go.mod": "module a\n\ngo 1.26\n", "a.go": adult, "a_test.go": "package a\n\nimport \"testing\"\n\nfunc TestBad(t *testing.T) { t.Fatal(adult(person{}, true)) }\n",
+	})
+	t.Chdir(dir)
+	if out, err := exec.CommandContext(t.Context(), "git", "init", "-q").CombinedOutput(); err != nil {
+		t.Skipf("git init: %v: %s", err, out)
+	}
+	o := options{dir: ".", files: []string{"a.go"}, jobs: 1, timeout: time.Minute, only: regexp.MustCompile("")}
+	if err := mutate(t.Context(), o, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "without any change the tests end as killed") {
+		t.Errorf("got %v", err)
 	}
 }

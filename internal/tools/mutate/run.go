@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,16 @@ const (
 type runner struct {
 	dir, temporary string
 	timeout        time.Duration
+	flags          []string
+}
+
+// unchanged returns an error if the tests fail without a mutant.
+func (r *runner) unchanged(ctx context.Context) error {
+	got, out, err := r.try(ctx, mutant{})
+	if err == nil && got != survived {
+		err = fmt.Errorf("without any change the tests end as %s:\n%s", got, out)
+	}
+	return err
 }
 
 // tryAll returns the result of each mutant by its key.
@@ -73,7 +84,7 @@ func (r *runner) try(ctx context.Context, m mutant) (result, []byte, error) {
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
+	cmd := exec.CommandContext(ctx, "go", slices.Concat(args, []string{"."}, r.flags)...)
 	cmd.Dir, cmd.WaitDelay = r.dir, time.Second
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
