@@ -48,7 +48,7 @@ func TestMaxStale(t *testing.T) {
 		if got := w.decide("api", "web"); !got.Allowed() {
 			t.Errorf("got %v at the bound, want allow", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want := intentions.Decision{Reason: intentions.ReasonPolicyStale}
 		if got := w.decide("api", "web"); got != want {
 			t.Errorf("got %+v past the bound, want %+v", got, want)

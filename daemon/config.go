@@ -181,11 +181,7 @@ func ParseConfig(name string, source []byte) (Config, error) {
 
 // diagnosticError shows every problem with its place.
 func diagnosticError(diags hcl.Diagnostics) error {
-	var all []error
-	for _, d := range diags.Errs() {
-		all = append(all, d)
-	}
-	return fmt.Errorf("configuration: %w", errors.Join(all...))
+	return fmt.Errorf("configuration: %w", errors.Join(diags.Errs()...))
 }
 
 func (s *SocketConfig) apply(shape *socketShape, block string) error {
