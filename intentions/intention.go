@@ -162,18 +162,21 @@ func compareIntentions(a, b Intention) int {
 	if c := compareEnds(&a, &b); c != 0 {
 		return c
 	}
-	return cmp.Or(cmp.Compare(a.permissiveness(), b.permissiveness()), cmp.Compare(a.identity(), b.identity()))
+	if c := cmp.Compare(a.permissiveness(), b.permissiveness()); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.identity(), b.identity())
 }
 
 // permissiveness is 0 for what denies, 1 for what has to see requests and 2 for
 // what allows.
 func (x *Intention) permissiveness() int {
-	switch {
-	case !x.judgeable():
+	switch r := newRule(0, x); {
+	case r.Reason != "":
 		return 0
 	case x.HasPermissions():
 		return 1
-	case x.ConsulAllows():
+	case r.Action == "allow":
 		return 2
 	}
 	return 0
