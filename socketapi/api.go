@@ -35,7 +35,10 @@ type Config struct {
 	// Version and UpstreamName are shown in the status.
 	Version      string
 	UpstreamName string
-	Logger       hclog.Logger
+	// Pin holds the process of a peer; nil means PeerPin. Where the kernel
+	// cannot, peers are known by their ids alone.
+	Pin    Pin
+	Logger hclog.Logger
 }
 
 // api holds what handlers share.
@@ -89,6 +92,9 @@ func newServer(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
+	if cfg.Pin == nil {
+		cfg.Pin = PeerPin
+	}
 	a := &api{cfg: cfg, logger: cfg.Logger.Named("socket"), started: time.Now(), stopping: make(chan struct{})}
 	r := &router{mux: chi.NewRouter(), api: a}
 	r.mux.NotFound(a.notFound)
@@ -110,7 +116,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers on l until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); err != http.ErrServerClosed {
+	if err := s.http.Serve(&door{Listener: l, pin: s.api.cfg.Pin}); err != http.ErrServerClosed {
 		return err
 	}
 	return nil

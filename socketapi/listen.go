@@ -36,7 +36,9 @@ func Listen(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Li
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var setting error
-		err := c.Control(func(fd uintptr) { setting = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+		err := c.Control(func(fd uintptr) {
+			setting = errors.Join(unix.Fchmod(int(fd), uint32(mode.Perm())), askForSenders(int(fd)))
+		})
 		return errors.Join(err, setting)
 	}}
 	l, err := config.Listen(ctx, "unix", path)

@@ -8,12 +8,8 @@ import (
 )
 
 // peerOf reads LOCAL_PEERCRED and LOCAL_PEERPID.
-func peerOf(c net.Conn) (Peer, error) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return Peer{}, errors.New("not a Unix socket")
-	}
-	raw, err := u.SyscallConn()
+func peerOf(c *net.UnixConn) (Peer, error) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return Peer{}, err
 	}
@@ -27,5 +23,27 @@ func peerOf(c net.Conn) (Peer, error) {
 	if err = errors.Join(err, reading, readingPID); err != nil {
 		return Peer{}, err
 	}
-	return Peer{PID: int32(pid), UID: cred.Uid, GID: cred.Groups[0]}, nil
+	n := min(max(int(cred.Ngroups), 1), len(cred.Groups))
+	return Peer{PID: int32(pid), UID: cred.Uid, GID: cred.Groups[0], Groups: cred.Groups[1:n:n]}, nil
+}
+
+// PeerPin fails: this system cannot hold a process.
+func PeerPin(int) (int, error) { return -1, unix.ENOPROTOOPT }
+
+// process is a process that the kernel holds; here there is never one.
+type process struct{}
+
+func hold(*net.UnixConn, Pin) (held *process, gone bool) { return nil, false }
+
+func (*process) lives() bool { return false }
+func (*process) close()      {}
+
+func cgroupOf(int32) string { return "" }
+
+func askForSenders(int) error { return nil }
+
+// receive reads from a connection; who wrote is not known here.
+func receive(c *net.UnixConn, p []byte) (n int, sender int32, err error) {
+	n, err = c.Read(p)
+	return n, 0, err
 }

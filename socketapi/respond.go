@@ -15,6 +15,10 @@ const (
 
 // write sends one complete response with its length, of one or two pieces.
 func (c *call) write(status int, contentType string, pieces ...[]byte) error {
+	if c.route.Grant == GrantLeaf && status == http.StatusOK && !c.conn.lives() {
+		// The process that was admitted has ended; whoever reads on is another.
+		return errCallerGone
+	}
 	length := 0
 	for _, p := range pieces {
 		length += len(p)

@@ -95,6 +95,9 @@ func (c *call) admit() error {
 	if c.route.Grant == GrantNone {
 		return nil
 	}
+	if c.conn.stranger.Load() {
+		return errStranger
+	}
 	if c.route.find == nil {
 		return c.admitFor(intentions.Service{})
 	}
@@ -130,6 +133,11 @@ func (c *call) admitFor(s intentions.Service) error {
 			"the refusal in connectd's log and can add an allow block for this user to the configuration",
 		p.UID, p.GID, p.PID, id)}
 }
+
+// errStranger refuses whoever uses a connection that another process opened:
+// admission knows that one only.
+var errStranger = &apiError{status: http.StatusForbidden, code: CodeForbidden, message: "another process opened this " +
+	"connection than the one that uses it, and only the first is known; open a connection in each process"}
 
 func refusalID() string {
 	var b [4]byte
