@@ -70,8 +70,8 @@ func TestParsedDecisionAllocatesNothing(t *testing.T) {
 	uri := "spiffe://td.consul/ap/sales/ns/default/dc/dc1/svc/web"
 	if got := testing.AllocsPerRun(200, func() {
 		id, err := ParseID(uri)
-		if err != nil || table.Decide(id).Reason != ReasonDefaultAction {
-			t.Error("not decided by the default action")
+		if err != nil || table.Decide(id).Reason != ReasonUnsupported {
+			t.Error("a source of another partition was not denied as such")
 		}
 	}); got != 0 {
 		t.Errorf("got %v allocations, want 0", got)

@@ -114,6 +114,9 @@ func decideSlowly(rows []row, trustDomain string, fallback Outcome, id ID) Outco
 			deciding = r
 		}
 	}
+	if deciding == nil && id.Service.Partition != DefaultPart {
+		return Deny
+	}
 	if deciding == nil {
 		return fallback
 	}
@@ -247,7 +250,9 @@ func TestDecideAgreesWithTheReference(t *testing.T) {
 			if shuffled := again.Decide(id); shuffled != got {
 				t.Fatalf("%v: got %+v, and %+v with the rows in another order", id, got, shuffled)
 			}
-			if (got.Reason == ReasonDefaultAction) != (got.Rule == 0 && got.Reason != ReasonForeignTrustDomain) {
+			nobody := got.Reason == ReasonForeignTrustDomain ||
+				got.Reason == ReasonUnsupported && id.Service.Partition != DefaultPart
+			if (got.Reason == ReasonDefaultAction) != (got.Rule == 0 && !nobody) {
 				t.Fatalf("%v: got %+v: a rule and the default action, or neither", id, got)
 			}
 			checkConsul(t, list, table, fallback == Allow, id)

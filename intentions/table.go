@@ -69,11 +69,11 @@ func Compile(p *Policy) *Table {
 		}
 		t.rules[i] = compileRule(p, number)
 	}
-	t.anyName = t.verdictOf(t.search(NewService(Wildcard)))
+	t.anyName = t.lookUp(NewService(Wildcard))
 	for s := range t.all {
 		switch {
 		case ValidName(s.Name):
-			t.names[s.Name] = t.verdictOf(t.search(NewService(s.Name)))
+			t.names[s.Name] = t.lookUp(NewService(s.Name))
 		case s.Name != Wildcard:
 			t.odd = true
 		}
@@ -224,7 +224,7 @@ func (t *Table) Match(s Service) int32 { return t.find(s).Rule }
 
 func (t *Table) find(s Service) verdict {
 	if t.odd || !s.InDefaultParts() {
-		return t.verdictOf(t.search(s))
+		return t.lookUp(s)
 	}
 	if v, known := t.names[s.Name]; known {
 		return v
@@ -232,12 +232,16 @@ func (t *Table) find(s Service) verdict {
 	return t.anyName
 }
 
-// verdictOf returns what the rule of a number says, or what applies for 0.
-func (t *Table) verdictOf(number int32) verdict {
-	if number == 0 {
-		return t.fallback
+// lookUp returns what applies to a source. The default action is not for
+// sources in another partition: Consul's agent refuses to decide about those.
+func (t *Table) lookUp(s Service) verdict {
+	if number := t.search(s); number > 0 {
+		return t.rules[number-1].verdict
 	}
-	return t.rules[number-1].verdict
+	if !strings.EqualFold(s.Partition, orDefault(t.policy.Destination.Partition)) {
+		return verdict{Reason: ReasonUnsupported}
+	}
+	return t.fallback
 }
 
 // search looks under the four spellings that cover a source.

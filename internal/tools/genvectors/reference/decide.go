@@ -35,6 +35,9 @@ func (p *Policy) Decide(source string, r *Request) Answer {
 			return p.apply(&p.rules[i], r)
 		}
 	}
+	if id.Partition != p.partition {
+		return Answer{Decision: "deny", Reason: "unsupported"}
+	}
 	return Answer{Decision: p.fallback, Reason: "default_action"}
 }
 

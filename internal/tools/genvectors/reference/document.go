@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Policy is a policy document as far as decisions need it.
 type Policy struct {
 	newer       bool
 	trustDomain string
-	fallback    string
-	norm        Normalization
-	rules       []rule
+	// partition is the destination's.
+	partition string
+	fallback  string
+	norm      Normalization
+	rules     []rule
 }
 
 type rule struct {
@@ -149,7 +152,9 @@ func (o *object) policy() *Policy {
 	o.texts("request_headers")
 	o.integer("index")
 	destination, _ := o.child("destination")
-	destination.text("partition")
+	if p.partition = strings.ToLower(destination.text("partition")); p.partition == "" {
+		p.partition = "default"
+	}
 	destination.text("namespace")
 	if !domainForm.MatchString(p.trustDomain) || p.trustDomain == "." || p.trustDomain == ".." {
 		o.fail("trust_domain is %q", p.trustDomain)
