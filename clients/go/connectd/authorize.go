@@ -46,6 +46,8 @@ const (
 const (
 	ReasonUnreachable = "unreachable"
 	ReasonNotReady    = "not_ready"
+	// ReasonPolicyStale means that upstream confirmed the policy too long ago.
+	ReasonPolicyStale = "policy_stale"
 )
 
 // Decision is the answer to a question. Its zero value does not allow.
@@ -64,6 +66,10 @@ type Decision struct {
 	Matched *Matched `json:"matched,omitempty"`
 	// Explanation is nil unless it was asked for.
 	Explanation *Explanation `json:"explanation,omitempty"`
+
+	// local and snapshot are set where the decision was made in this process.
+	local    intentions.Decision
+	snapshot *Snapshot
 }
 
 // Matched is the rule that decided, and the number of its permission from 0.

@@ -59,7 +59,7 @@ func TestAuthorizeWithoutAnAnswerDenies(t *testing.T) {
 			if e := asError(t, err); e.Code != tt.code {
 				t.Errorf("got %+v, want %s", e, tt.code)
 			}
-			if want := (Decision{Decision: Deny, Reason: tt.reason}); !cmp.Equal(d, want) {
+			if want := (Decision{Decision: Deny, Reason: tt.reason}); d != want {
 				t.Errorf("got %+v, want %+v", d, want)
 			}
 		})

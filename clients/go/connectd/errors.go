@@ -31,6 +31,18 @@ const (
 	CodeDaemonUntrusted = "daemon_untrusted"
 )
 
+// Codes of handshakes that fail; CodeLeafExpired is one of them, for the leaf
+// of either end.
+const (
+	// CodePeerRefused means that the decision on the connection is deny, here
+	// or at the other end.
+	CodePeerRefused = "peer_refused"
+	// CodeWrongServerID means that another service answered than the expected.
+	CodeWrongServerID = "wrong_server_id"
+	// CodeUnknownRoot means that the trust bundle does not vouch for the peer.
+	CodeUnknownRoot = "unknown_root"
+)
+
 // Error is why there is no answer. Programs switch on the code; the message
 // is for people and says what to do.
 type Error struct {
@@ -42,6 +54,8 @@ type Error struct {
 	RetryAfter time.Duration
 
 	cause error
+	// decision is the reason of the decision that refused a peer.
+	decision string
 }
 
 // Error returns the message and the code.
@@ -52,6 +66,10 @@ func (e *Error) Unwrap() error { return e.cause }
 
 func badRequest(format string, args ...any) *Error {
 	return &Error{Code: CodeBadRequest, Message: fmt.Sprintf(format, args...)}
+}
+
+func leafExpired(format string, args ...any) *Error {
+	return &Error{Code: CodeLeafExpired, Message: fmt.Sprintf(format, args...)}
 }
 
 func invalidAnswer(format string, args ...any) *Error {

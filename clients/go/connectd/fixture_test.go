@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/connectd/connectd/cache"
 	"github.com/connectd/connectd/cache/devca"
@@ -28,7 +31,7 @@ type admitted struct{}
 func (admitted) Admit(socketapi.Peer, socketapi.Grant, intentions.Service) bool { return true }
 
 // socketPath returns a path that is short enough for a socket address.
-func socketPath(t *testing.T) string {
+func socketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cd")
 	if err != nil {
@@ -52,31 +55,99 @@ func clientOf(t *testing.T, socket string) *Client {
 // startDaemon serves a development authority on a real socket.
 func startDaemon(t *testing.T) (*Client, *devca.Authority) {
 	t.Helper()
+	w := newWorld(t, webMayReachDB)
+	return clientOf(t, w.socket), w.authority
+}
+
+// world is a development authority and the daemon that serves it, which can go
+// away and come back.
+type world struct {
+	t         testing.TB
+	authority *devca.Authority
+	socket    string
+	stop      func()
+}
+
+func newWorld(t testing.TB, text string) *world {
+	t.Helper()
 	authority, err := devca.New(devca.Config{
-		Intentions: map[string]string{"a.hcl": webMayReachDB},
+		Intentions: map[string]string{"a.hcl": text},
 		Services:   []entries.Service{{Name: "web", Port: 8080}, {Name: "db", Port: 5432}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshots, err := cache.New(cache.Config{Source: authority})
+	w := &world{t: t, authority: authority, socket: socketPath(t), stop: func() {}}
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	snapshots, err := cache.New(cache.Config{Source: w.authority})
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	socket := socketPath(t)
-	l, err := socketapi.Listen(t.Context(), socket, 0o600, -1)
+	l, err := socketapi.Listen(context.Background(), w.socket, 0o600, -1)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	server := socketapi.New(socketapi.Config{
 		Cache: snapshots, Admission: admitted{}, Version: "test", UpstreamName: "development authority",
 	})
-	run(t, func(ctx context.Context) error { return snapshots.Run(ctx) })
-	run(t, func(ctx context.Context) error {
-		context.AfterFunc(ctx, func() { _ = server.Shutdown(context.Background()) })
-		return server.Serve(l)
-	})
-	return clientOf(t, socket), authority
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- snapshots.Run(ctx) }()
+	go func() { ended <- server.Serve(l) }()
+	w.stop = func() {
+		cancel()
+		_ = server.Shutdown(context.Background())
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			w.t.Errorf("the daemon ended with %v", err)
+		}
+		w.stop = func() {}
+	}
+}
+
+// write replaces the intentions.
+func (w *world) write(text string) {
+	w.t.Helper()
+	if err := w.authority.Replace(map[string]string{"a.hcl": text}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// source follows a service until the test ends.
+func (w *world) source(service string, opts ...SourceOption) *Source {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	opts = append([]SourceOption{WithConfig(Config{Socket: w.socket}), WithLogger(slog.New(slog.DiscardHandler))}, opts...)
+	s, err := NewSource(ctx, service, opts...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+// until waits for a snapshot that a condition holds of.
+func until(t testing.TB, s *Source, what string, holds func(*Snapshot) bool) *Snapshot {
+	t.Helper()
+	over := time.NewTimer(time.Minute)
+	defer over.Stop()
+	for {
+		changed := s.Changed()
+		if now := s.Snapshot(); now != nil && holds(now) {
+			return now
+		}
+		select {
+		case <-changed:
+		case <-over.C:
+			t.Fatalf("waited a minute for: %s (%v)", what, s.Err())
+		}
+	}
 }
 
 // run runs something until the test ends, and waits for its end.
@@ -129,4 +200,15 @@ func asError(t *testing.T, err error) *Error {
 		t.Fatalf("got %v, want an *Error", err)
 	}
 	return e
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// serveOnce answers one request on a connection and closes it.
+func serveOnce(conn net.Conn, body []byte) {
+	defer conn.Close()
+	if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+		return
+	}
+	_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
 }

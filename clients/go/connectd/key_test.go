@@ -26,7 +26,7 @@ func TestThePrivateKeyIsNeverShown(t *testing.T) {
 	}
 	hidden := struct{ leaf Leaf }{leaf}
 	for name, v := range map[string]any{
-		"key": leaf.PrivateKeyPEM, "leaf": leaf, "pointer": &leaf, "snapshot": Snapshot{Leaf: &leaf},
+		"key": leaf.PrivateKeyPEM, "leaf": leaf, "pointer": &leaf, "snapshot": SnapshotAnswer{Leaf: &leaf},
 		"answer": LeafAnswer{Leaf: leaf}, "hidden": hidden, "hidden_pointer": &hidden, "list": []Leaf{leaf},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,7 +39,7 @@ type DiscoverOptions struct {
 
 // Snapshot returns leaf, bundle and policy of a service as one consistent set.
 // A service is given by its name, or as partition/namespace/name.
-func (c *Client) Snapshot(ctx context.Context, service string, o SnapshotOptions) (*Snapshot, error) {
+func (c *Client) Snapshot(ctx context.Context, service string, o SnapshotOptions) (*SnapshotAnswer, error) {
 	r, err := ofService(service, "/v1/services/", "/snapshot")
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (c *Client) Snapshot(ctx context.Context, service string, o SnapshotOptions
 	if o.HaveLeaf != "" {
 		r.query.Set("have_leaf", o.HaveLeaf)
 	}
-	s, err := ask[Snapshot](ctx, c, r.blocking(o.Index, o.Wait))
+	s, err := ask[SnapshotAnswer](ctx, c, r.blocking(o.Index, o.Wait))
 	if err != nil {
 		return nil, err
 	}

@@ -43,8 +43,9 @@ func (s Service) parts() intentions.Service {
 // partition/namespace/name otherwise.
 func (s Service) String() string { return s.parts().String() }
 
-// Snapshot is leaf, bundle and policy of one service as one consistent set.
-type Snapshot struct {
+// SnapshotAnswer is leaf, bundle and policy of one service as one consistent set,
+// as they came over the socket.
+type SnapshotAnswer struct {
 	Head
 	Schema  int     `json:"schema"`
 	Index   uint64  `json:"index"`

@@ -1,0 +1,85 @@
+package connectd
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/connectd/connectd/intentions"
+)
+
+// HTTPClient reaches services by the names of ParseHost, over HTTPS alone:
+// https://db.service.consul/. It follows no proxy, and every handshake accepts
+// the one service that was named.
+func HTTPClient(s *Source) *http.Client {
+	return &http.Client{Transport: &roundTripper{HTTPTransport(NewDialer(s))}}
+}
+
+// HTTPTransport is the transport of HTTPClient without its translation of
+// errors, for applications that set more of it.
+func HTTPTransport(d *Dialer) *http.Transport {
+	return &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, badRequest("%.80q is no host and port", address)
+			}
+			to, err := ParseHost(host)
+			if err != nil {
+				return nil, err
+			}
+			return d.Dial(ctx, to)
+		},
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return nil, badRequest("services are reached over https:// alone; use another client for anything else")
+		},
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     90 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+	}
+}
+
+// roundTripper gives the refusal by the other side its code: in TLS 1.3 it
+// comes only with the answer.
+type roundTripper struct{ *http.Transport }
+
+func (r *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.Transport.RoundTrip(req)
+	if err != nil {
+		return nil, Refusal(err)
+	}
+	return resp, nil
+}
+
+// ParseHost reads a name of Consul's DNS as the destination it stands for:
+// NAME.service[.DATACENTER].consul or NAME.query[.DATACENTER].consul. Nothing
+// is asked of any DNS.
+func ParseHost(host string) (Destination, error) {
+	wrong := badRequest("%.120q is not a service: use NAME.service.consul or NAME.query.consul, with .DATACENTER before "+
+		".consul for another one; use another client for anything else", host)
+	parts := strings.Split(host, ".")
+	if len(parts) < 3 || len(parts) > 4 || !strings.EqualFold(parts[len(parts)-1], "consul") {
+		return Destination{}, wrong
+	}
+	for _, part := range parts {
+		if !intentions.ValidName(part) {
+			return Destination{}, wrong
+		}
+	}
+	var to Destination
+	if len(parts) == 4 {
+		to.Datacenter = parts[2]
+	}
+	switch strings.ToLower(parts[1]) {
+	case "service":
+		to.Service = parts[0]
+	case "query":
+		to.Query = parts[0]
+	default:
+		return Destination{}, wrong
+	}
+	return to, nil
+}
