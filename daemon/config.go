@@ -4,16 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/gohcl"
-	"github.com/hashicorp/hcl/v2/hclparse"
 
 	"github.com/connectd/connectd/intentions"
+	"github.com/connectd/connectd/socketapi"
 )
 
 // Defaults of the configuration.
@@ -37,6 +35,8 @@ type Config struct {
 	LogLevel      string
 	LogJSON       bool
 	Services      []ServiceConfig
+	// Pin is how the kernel is asked to hold a process; nil is the usual way.
+	Pin socketapi.Pin
 }
 
 // ConsulConfig says where Consul is. What is empty comes from Consul's
@@ -67,13 +67,28 @@ type ServiceConfig struct {
 	TokenFile       string
 	AllowAnyService bool
 	Allow           []AllowConfig
+	// Socket is the service's own, or nil.
+	Socket *DoorConfig
+}
+
+// DoorConfig is a service's own socket: whoever may open it is admitted, for
+// that service alone.
+type DoorConfig struct {
+	Path string
+	// Owner and Group own the socket; empty keeps the daemon's own.
+	Owner string
+	Group string
+	Mode  fs.FileMode
 }
 
 // AllowConfig is one allow block; all its selectors must match.
 type AllowConfig struct {
-	User   string
-	Group  string
-	Grants []string
+	User      string
+	Group     string
+	Unit      string
+	Cgroup    string
+	Container string
+	Grants    []string
 }
 
 // The shapes of the file, before checking. Unknown keys are refused.
@@ -112,14 +127,26 @@ type serviceShape struct {
 	TokenFile       string       `hcl:"token_file,optional"`
 	AllowAnyService bool         `hcl:"allow_any_service,optional"`
 	Allow           []allowShape `hcl:"allow,block"`
+	Socket          *doorShape   `hcl:"socket,block"`
 	Range           hcl.Range    `hcl:",def_range"`
 }
 
 type allowShape struct {
-	User   *string   `hcl:"user,optional"`
-	Group  *string   `hcl:"group,optional"`
-	Grants []string  `hcl:"grants,optional"`
-	Range  hcl.Range `hcl:",def_range"`
+	User      *string   `hcl:"user,optional"`
+	Group     *string   `hcl:"group,optional"`
+	Unit      *string   `hcl:"unit,optional"`
+	Cgroup    *string   `hcl:"cgroup,optional"`
+	Container *string   `hcl:"container,optional"`
+	Grants    []string  `hcl:"grants,optional"`
+	Range     hcl.Range `hcl:",def_range"`
+}
+
+type doorShape struct {
+	Path  string    `hcl:"path"`
+	Owner string    `hcl:"owner,optional"`
+	Group string    `hcl:"group,optional"`
+	Mode  string    `hcl:"mode,optional"`
+	Range hcl.Range `hcl:",def_range"`
 }
 
 // DefaultConfig is what applies without a file.
@@ -130,53 +157,6 @@ func DefaultConfig() Config {
 		StoreDir: DefaultStoreDir,
 		LogLevel: "info",
 	}
-}
-
-// LoadConfig reads and checks a file. Errors point at the line.
-func LoadConfig(path string) (Config, error) {
-	source, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
-	}
-	return ParseConfig(path, source)
-}
-
-// ParseConfig checks the text of a file; name appears in errors.
-func ParseConfig(name string, source []byte) (Config, error) {
-	file, diags := hclparse.NewParser().ParseHCL(source, name)
-	var shape fileShape
-	if !diags.HasErrors() {
-		diags = append(diags, gohcl.DecodeBody(file.Body, nil, &shape)...)
-	}
-	if diags.HasErrors() {
-		return Config{}, diagnosticError(diags)
-	}
-	c := DefaultConfig()
-	if shape.Consul != nil {
-		c.Consul = *shape.Consul
-	}
-	if shape.Store != nil && shape.Store.Dir != "" {
-		c.StoreDir = shape.Store.Dir
-	}
-	if shape.Log != nil {
-		c.LogJSON = shape.Log.JSON
-		if shape.Log.Level != "" {
-			c.LogLevel = shape.Log.Level
-		}
-	}
-	err := errors.Join(
-		c.Socket.apply(shape.Socket, "socket"),
-		c.Admin.apply(shape.Admin, "admin"),
-		c.applyPolicy(shape.Policy),
-		c.applyServices(shape.Services),
-		c.checkAdmin(),
-		c.checkConsul(),
-		c.checkLog(),
-	)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
-	}
-	return c, nil
 }
 
 // diagnosticError shows every problem with its place.
@@ -195,13 +175,23 @@ func (s *SocketConfig) apply(shape *socketShape, block string) error {
 	if shape.Mode == "" {
 		return nil
 	}
-	mode, err := strconv.ParseUint(shape.Mode, 8, 32)
-	if err != nil || mode > 0o777 {
-		return fmt.Errorf("%s: mode %q is not an octal mode such as \"0660\"", block, shape.Mode)
+	mode, err := parseMode(shape.Mode)
+	if err != nil {
+		return fmt.Errorf("%s: %w", block, err)
 	}
-	s.Mode = fs.FileMode(mode)
+	s.Mode = mode
 	return nil
 }
+
+func parseMode(text string) (fs.FileMode, error) {
+	mode, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || mode > 0o777 {
+		return 0, fmt.Errorf("mode %q is not an octal mode such as \"0660\"", text)
+	}
+	return fs.FileMode(mode), nil
+}
+
+func modeText(m fs.FileMode) string { return fmt.Sprintf("%04o", m) }
 
 func (c *Config) applyPolicy(p *policyShape) error {
 	if p == nil {

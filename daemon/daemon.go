@@ -44,12 +44,17 @@ func Run(ctx context.Context, c Config, o Options) error {
 	if err := refuseOwnSocket(c, source.SocketPath()); err != nil {
 		return err
 	}
-	admission, err := admissionOf(c, uint32(os.Geteuid()))
+	maker, err := newRuleMaker(c)
+	if err != nil {
+		return err
+	}
+	rules, err := admissionOf(c, maker, uint32(os.Geteuid()))
 	if err != nil {
 		return err
 	}
 	return run(ctx, c, o, parts{
-		source: source, upstream: source, name: source.Address(), admission: admission,
+		source: source, upstream: source, name: source.Address(), maker: maker,
+		admission: newAdmission(rules, c.Services, o.Logger.Named("admission")),
 	})
 }
 
@@ -58,7 +63,8 @@ type parts struct {
 	source    cache.Source
 	upstream  socketapi.Upstream
 	name      string
-	admission socketapi.Admission
+	admission *admission
+	maker     ruleMaker
 	// settle, where it is set, waits before the daemon is announced.
 	settle func(context.Context, *cache.Cache)
 }
@@ -82,11 +88,28 @@ func Check(c Config) error {
 	if err := refuseOwnSocket(c, source.SocketPath()); err != nil {
 		return err
 	}
-	if _, err := newRules(c.Services); err != nil {
+	maker, err := newRuleMaker(c)
+	if err != nil {
+		return err
+	}
+	r, err := maker.rules(c.Services)
+	if err != nil {
 		return err
 	}
 	_, _, err = socketGroups(c)
-	return err
+	problems := []error{err}
+	for _, x := range r.complaints {
+		problems = append(problems, errors.New(x.Message))
+	}
+	for _, s := range c.Services {
+		if s.Socket == nil {
+			continue
+		}
+		if _, _, err := s.Socket.ids(); err != nil {
+			problems = append(problems, fmt.Errorf("socket of service %q: %w", s.Name, err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // refuseOwnSocket refuses an upstream that is the daemon itself.
@@ -141,11 +164,11 @@ func resolved(path string) string {
 
 // admissionOf follows the rules of the configuration; where there are no
 // service blocks at all, the daemon's own user is admitted unless it is root.
-func admissionOf(c Config, uid uint32) (socketapi.Admission, error) {
+func admissionOf(c Config, m ruleMaker, uid uint32) (*rules, error) {
 	if len(c.Services) == 0 && uid != 0 && !namesNobody(uid) {
 		return ownUser(uid), nil
 	}
-	return newRules(c.Services)
+	return m.rules(c.Services)
 }
 
 // run opens the store, restores, listens, and only then watches.
@@ -167,7 +190,7 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	}
 	api := socketapi.Config{
 		Cache: snapshots, Admission: p.admission, Upstream: p.upstream,
-		UpstreamName: p.name, Version: o.Version, Logger: o.Logger,
+		UpstreamName: p.name, Version: o.Version, Pin: c.Pin, Logger: o.Logger,
 	}
 	sockets, err := listen(ctx, c)
 	if err != nil {
@@ -177,10 +200,14 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	serve(ctx, g, socketapi.New(api), sockets.main)
 	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin)
 	o.Logger.Info("serving", "socket", c.Socket.Path, "upstream", p.name, "store", records.Path())
-	if r, ok := p.admission.(*rules); ok && r.empty() {
+	if p.admission.current.Load().empty() {
 		o.Logger.Warn("nobody is admitted: the configuration has no allow block, and the daemon runs as root")
 	}
 	g.Go(func() error { return snapshots.Run(ctx) })
+	g.Go(func() error { return p.admission.Run(ctx, p.maker) })
+	opened := make(chan struct{})
+	g.Go(func() error { return newDoors(api, p.admission, o.Logger).Run(ctx, func() { close(opened) }) })
+	<-opened
 	if p.settle != nil {
 		p.settle(ctx, snapshots)
 	}

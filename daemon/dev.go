@@ -73,8 +73,8 @@ func Dev(ctx context.Context, o DevOptions) error {
 	defer os.RemoveAll(dir)
 	c.StoreDir = dir
 	return run(ctx, c, o.Options, parts{
-		source: authority, name: "development authority", admission: ownUser(uint32(os.Geteuid())),
-		settle: untilReady,
+		source: authority, name: "development authority", settle: untilReady,
+		admission: newAdmission(ownUser(uint32(os.Geteuid())), nil, o.Logger.Named("admission")),
 	})
 }
 

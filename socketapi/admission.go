@@ -1,6 +1,10 @@
 package socketapi
 
-import "github.com/connectd/connectd/intentions"
+import (
+	"time"
+
+	"github.com/connectd/connectd/intentions"
+)
 
 // Grant is a right that admission gives a local process for a service.
 type Grant string
@@ -28,3 +32,36 @@ type Admission interface {
 	// service asks for any service at all.
 	Admit(p Peer, g Grant, s intentions.Service) bool
 }
+
+// Changing is an Admission whose answers can change while it is in use. A
+// right that is taken away then ends for open requests too.
+type Changing interface {
+	// Changed returns a channel that is closed when answers that were given
+	// since the call may no longer hold.
+	Changed() <-chan struct{}
+}
+
+// Complaining is an Admission that knows which of its rules cannot match
+// anybody.
+type Complaining interface {
+	Complaints() []Complaint
+}
+
+// Complaint is why a rule matches nobody.
+type Complaint struct {
+	// Service is the one that the rule is for; its name is "*" for any.
+	Service intentions.Service
+	Kind    string
+	Message string
+	Since   time.Time
+}
+
+// Kinds of complaints.
+const (
+	// ComplaintUnknownName is about a user or group that does not exist here.
+	ComplaintUnknownName = "unknown_name"
+	// ComplaintUnchecked is about a rule that this kernel cannot check.
+	ComplaintUnchecked = "unchecked_rule"
+	// ComplaintSocket is about a service's own socket that cannot be served.
+	ComplaintSocket = "socket"
+)

@@ -30,6 +30,9 @@ type Upstream interface {
 type Config struct {
 	Cache     *cache.Cache
 	Admission Admission
+	// Rules are what the administrator is told about; nil means Admission,
+	// where that is not the same.
+	Rules Admission
 	// Upstream may be nil.
 	Upstream Upstream
 	// Version and UpstreamName are shown in the status.
@@ -69,6 +72,9 @@ func New(cfg Config) *Server {
 // NewAdmin makes the server of the admin socket, whose mode keeps everybody
 // but the administrator out: it shows all services.
 func NewAdmin(cfg Config) *Server {
+	if cfg.Rules == nil {
+		cfg.Rules = cfg.Admission
+	}
 	cfg.Admission = everyone{}
 	s := newServer(cfg)
 	s.api.addOwnRoutes(s.router)
@@ -91,6 +97,9 @@ const (
 func newServer(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Rules == nil {
+		cfg.Rules = cfg.Admission
 	}
 	if cfg.Pin == nil {
 		cfg.Pin = PeerPin
@@ -121,6 +130,9 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 	return nil
 }
+
+// Close ends the server and all its connections at once.
+func (s *Server) Close() error { return s.http.Close() }
 
 // Shutdown answers everything that waits with what there is, and then closes
 // the connections.

@@ -17,44 +17,73 @@ import (
 // maxSocketPath is what fits into a socket address on every platform here.
 const maxSocketPath = 103
 
+// Node is the place of a Unix socket and who may open it.
+type Node struct {
+	Path string
+	Mode fs.FileMode
+	// UID and GID own the node; -1 keeps the daemon's own.
+	UID, GID int
+}
+
+// Listen opens a socket of the daemon's own user; gid -1 keeps the group.
+func Listen(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Listener, error) {
+	return Node{Path: path, Mode: mode, UID: -1, GID: gid}.Listen(ctx)
+}
+
 // Listen opens a Unix socket that is born with its mode: there is no moment
 // at which another user could connect who may not. A node that a dead daemon
-// left is removed; that of a living one is an error. gid -1 keeps the group.
-func Listen(ctx context.Context, path string, mode fs.FileMode, gid int) (net.Listener, error) {
-	if len(path) > maxSocketPath {
+// left is removed; that of a living one is an error.
+func (n Node) Listen(ctx context.Context) (net.Listener, error) {
+	if len(n.Path) > maxSocketPath {
 		return nil, fmt.Errorf("socket path %s has %d bytes, more than the system's %d; choose a shorter one",
-			path, len(path), maxSocketPath)
+			n.Path, len(n.Path), maxSocketPath)
 	}
-	if strings.HasPrefix(path, "@") {
-		return nil, fmt.Errorf("socket path %s: abstract sockets have no owner and are not used", path)
+	if strings.HasPrefix(n.Path, "@") {
+		return nil, fmt.Errorf("socket path %s: abstract sockets have no owner and are not used", n.Path)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(n.Path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket directory: %w", err)
 	}
-	if err := removeDead(ctx, path); err != nil {
+	if err := removeDead(ctx, n.Path); err != nil {
 		return nil, err
+	}
+	l, err := n.bind(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", n.Path, err)
+	}
+	if err := n.settle(); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on %s: %w", n.Path, err)
+	}
+	return l, nil
+}
+
+// bind makes the node with its mode. One that will change hands is the
+// daemon's alone until it has: the daemon's group is not the one to admit.
+func (n Node) bind(ctx context.Context) (net.Listener, error) {
+	mode := n.Mode.Perm()
+	if n.UID >= 0 || n.GID >= 0 {
+		mode &= 0o700
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var setting error
 		err := c.Control(func(fd uintptr) {
-			setting = errors.Join(unix.Fchmod(int(fd), uint32(mode.Perm())), askForSenders(int(fd)))
+			setting = errors.Join(unix.Fchmod(int(fd), uint32(mode)), askForSenders(int(fd)))
 		})
 		return errors.Join(err, setting)
 	}}
-	l, err := config.Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	return config.Listen(ctx, "unix", n.Path)
+}
+
+// settle gives the node to its owner, and then the mode to those who are meant
+// by it. Not every platform lets fchmod decide the mode of the node.
+func (n Node) settle() error {
+	if n.UID >= 0 || n.GID >= 0 {
+		if err := os.Lchown(n.Path, n.UID, n.GID); err != nil {
+			return err
+		}
 	}
-	// Not every platform lets fchmod decide the mode of the node.
-	err = os.Chmod(path, mode.Perm())
-	if err == nil && gid >= 0 {
-		err = os.Chown(path, -1, gid)
-	}
-	if err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	return l, nil
+	return os.Chmod(n.Path, n.Mode.Perm())
 }
 
 // removeDead removes the node of a socket that nobody serves.

@@ -106,8 +106,28 @@ func (a *api) status(c *call) error {
 			})
 		}
 	}
+	out.Problems = append(out.Problems, a.complaints(c)...)
 	out.State = overallState(&out)
 	return c.json(out)
+}
+
+// watchAdmission names the rules as the place of a problem.
+const watchAdmission = "admission"
+
+// complaints are what the caller may know of rules that match nobody.
+func (a *api) complaints(c *call) []problemWire {
+	of, ok := a.cfg.Rules.(Complaining)
+	if !ok {
+		return nil
+	}
+	var out []problemWire
+	for _, x := range of.Complaints() {
+		if a.cfg.Admission.Admit(c.conn.peer, GrantStatus, x.Service) {
+			out = append(out, problemWire{Watch: watchAdmission, Service: x.Service.Name, Kind: x.Kind,
+				Message: x.Message, Since: x.Since.UTC()})
+		}
+	}
+	return out
 }
 
 // answers reports whether upstream answers now: the query for the trust bundle

@@ -35,9 +35,10 @@ func TestDocsOpenAPIWords(t *testing.T) {
 		{"origins", "DefaultOrigin", constants(t, "../intentions/policy.go", "Origin")},
 		{"requires", "Rule requires []", constants(t, "../intentions/policy.go", "Requires")},
 		{"header_matches", "HeaderMatch match", constants(t, "../intentions/permission.go", "Match")},
-		{"failures", "FailureKind", constants(t, "../cache/source.go", "Failure")},
+		{"failures", "FailureKind", slices.Concat(constants(t, "../cache/source.go", "Failure"), constants(t, "admission.go", "Complaint"))},
 		{"watches", "Problem watch", slices.Concat(constants(t, "../cache/source.go", "Watch"),
-			constants(t, "../cache/persist.go", "Watch"), constants(t, "../cache/keeper.go", "watchTrustDomain"))},
+			constants(t, "../cache/persist.go", "Watch"), constants(t, "../cache/keeper.go", "watchTrustDomain"),
+			constants(t, "status.go", "watchAdmission"))},
 		{"schema", "Snapshot schema", constants(t, "wire.go", "schema")},
 		{"policy_schema", "PolicySchema", []string{strconv.Itoa(intentions.PolicySchema)}},
 	} {
