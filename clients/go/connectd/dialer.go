@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,7 +113,7 @@ func (d *Dialer) DialAddress(ctx context.Context, address, destination string) (
 	if err != nil {
 		return nil, err
 	}
-	c := &carrier{Conn: raw, source: d.source}
+	c := carry(raw, d.source)
 	c.secure = tls.Client(c, d.source.clientConfig(now, leaf, want.in(now), c))
 	if err := c.secure.HandshakeContext(ctx); err != nil {
 		_ = c.secure.Close()
@@ -169,7 +170,10 @@ func (i *Instance) check(to Destination) error {
 	if to.Query != "" {
 		return nil
 	}
-	if want, err := parseService(to.Service); err != nil || !sameService(id.Service, want) {
+	// Consul finds names in any letter case.
+	want, err := parseService(to.Service)
+	if id.Service.Name, want.Name = strings.ToLower(id.Service.Name), strings.ToLower(want.Name); err != nil ||
+		!sameService(id.Service, want) {
 		return invalidAnswer("an instance of %s is said to be %.80q", to, i.SPIFFEID)
 	}
 	return nil

@@ -31,6 +31,9 @@ func (h *handshake) verify(state tls.ConnectionState) error {
 	peer, err := h.judge(state.PeerCertificates)
 	if err != nil {
 		h.source.noteFailure(peer, err)
+		if c, ours := h.conn.(*carrier); ours {
+			c.refused.Store(true)
+		}
 		return err
 	}
 	return nil
@@ -56,13 +59,56 @@ func (h *handshake) judge(chain []*x509.Certificate) (Peer, error) {
 		usage = x509.ExtKeyUsageServerAuth
 	}
 	now := time.Now()
-	if err := h.snapshot.bundle.vouchesFor(chain, usage, now); err != nil {
+	if err := h.vouch(chain, id, usage, now); err != nil {
 		return peer, chainError(id, chain[0], err, now)
 	}
 	if err := h.identity(id); err != nil {
 		return peer, err
 	}
 	return peer, h.follow(peer, chain, usage, now)
+}
+
+const (
+	// patience is how long a handshake waits for a root that it does not know.
+	// A rotation reaches the two ends of a connection at different moments.
+	patience = 300 * time.Millisecond
+	// maxPatient bounds how many wait, so that strangers hold nothing up.
+	maxPatient = 64
+)
+
+// vouch verifies the chain. If the bundle has no root for it and the peer says
+// that it is of our own trust domain, the rotation may only be on its way here:
+// then the newer snapshot judges all of this handshake.
+func (h *handshake) vouch(chain []*x509.Certificate, id intentions.ID, usage x509.ExtKeyUsage, now time.Time) error {
+	err := h.snapshot.bundle.vouchesFor(chain, usage, now)
+	if err == nil || !errors.As(err, new(x509.UnknownAuthorityError)) || !id.SameTrustDomain(h.snapshot.bundle.trustDomain) {
+		return err
+	}
+	if h.source.patient.Add(1) <= maxPatient {
+		if newer := h.source.otherBundle(h.snapshot.bundle); newer != nil {
+			h.snapshot = newer
+			err = newer.bundle.vouchesFor(chain, usage, now)
+		}
+	}
+	h.source.patient.Add(-1)
+	return err
+}
+
+// otherBundle waits for a snapshot with another bundle, or returns nil.
+func (s *Source) otherBundle(than *heldBundle) *Snapshot {
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	for {
+		changed := s.Changed()
+		if now := s.Snapshot(); now != nil && now.bundle != than {
+			return now
+		}
+		select {
+		case <-changed:
+		case <-over.C:
+			return nil
+		}
+	}
 }
 
 // identity asks the policy on the server's side, and compares with the one

@@ -2,9 +2,11 @@ package connectd
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/connectd/connectd/intentions"
@@ -30,7 +32,14 @@ func HTTPTransport(d *Dialer) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return d.Dial(ctx, to)
+			conn, err := d.Dial(ctx, to)
+			if err != nil {
+				return nil, err
+			}
+			if place, ok := ctx.Value(dialedKey{}).(*atomic.Pointer[tls.Conn]); ok {
+				place.Store(conn)
+			}
+			return conn, nil
 		},
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return nil, badRequest("services are reached over https:// alone; use another client for anything else")
@@ -43,15 +52,48 @@ func HTTPTransport(d *Dialer) *http.Transport {
 }
 
 // roundTripper gives the refusal by the other side its code: in TLS 1.3 it
-// comes only with the answer.
+// comes only with the first read, and net/http may tell of its consequences
+// instead.
 type roundTripper struct{ *http.Transport }
 
 func (r *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := r.Transport.RoundTrip(req)
-	if err != nil {
-		return nil, Refusal(err)
+	var dialed atomic.Pointer[tls.Conn]
+	resp, err := r.Transport.RoundTrip(req.WithContext(context.WithValue(req.Context(), dialedKey{}, &dialed)))
+	if err == nil {
+		return resp, nil
 	}
-	return resp, nil
+	if conn := dialed.Load(); conn != nil && req.Context().Err() == nil {
+		if why := lastError(conn); why != nil {
+			return nil, why
+		}
+	}
+	return nil, Refusal(err)
+}
+
+// dialedKey is where a request's context has a place for the connection that
+// was made for it.
+type dialedKey struct{}
+
+// lastError returns the refusal that ended a connection, if one did. Only a
+// connection that is closed is asked: TLS remembers what ended it, and nothing
+// is read that belongs to somebody else.
+func lastError(conn *tls.Conn) error {
+	c, ours := conn.NetConn().(*carrier)
+	if !ours {
+		return nil
+	}
+	over := time.NewTimer(lingerFor)
+	defer over.Stop()
+	select {
+	case <-c.closed:
+	case <-over.C:
+		return nil
+	}
+	_, err := conn.Read(make([]byte, 1))
+	if why := Refusal(err); why != err {
+		return why
+	}
+	return nil
 }
 
 // ParseHost reads a name of Consul's DNS as the destination it stands for:

@@ -25,7 +25,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &carrier{Conn: conn, source: l.source}
+	c := carry(conn, l.source)
 	c.secure = tls.Server(c, l.config)
 	return c.secure, nil
 }

@@ -26,6 +26,8 @@ type Source struct {
 	connections tracker
 	denials     denialLog
 	found       discovered
+	// patient counts the handshakes that wait for a root.
+	patient atomic.Int64
 
 	stop    context.CancelFunc
 	running sync.WaitGroup

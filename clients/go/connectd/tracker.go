@@ -3,6 +3,7 @@ package connectd
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -108,6 +109,15 @@ type carrier struct {
 	source *Source
 	secure *tls.Conn
 	held   atomic.Pointer[connection]
+	// refused is set when the peer was told that it is refused.
+	refused atomic.Bool
+	// closed is closed with the connection.
+	closed chan struct{}
+	once   sync.Once
+}
+
+func carry(conn net.Conn, s *Source) *carrier {
+	return &carrier{Conn: conn, source: s, closed: make(chan struct{})}
 }
 
 // Close ends the connection and the following of it.
@@ -115,7 +125,27 @@ func (c *carrier) Close() error {
 	if held := c.held.Load(); held != nil {
 		c.source.connections.remove(held)
 	}
+	if c.refused.Swap(false) {
+		c.linger()
+	}
+	defer c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
+}
+
+const (
+	lingerFor   = 300 * time.Millisecond
+	lingerBytes = 64 << 10
+)
+
+// linger lets a refused peer read why. It believes the handshake to be over
+// and may have written already; the system would answer that with a reset,
+// and the peer would see a broken pipe in the place of the refusal.
+func (c *carrier) linger() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerFor)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
 }
 
 // follow remembers the connection of a handshake that passed, and looks at the
