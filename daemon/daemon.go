@@ -24,6 +24,10 @@ import (
 type Options struct {
 	Version string
 	Logger  hclog.Logger
+	// Load reads the configuration again when the administrator asks for it or
+	// Hangup delivers; nil where there is nothing to read.
+	Load   func() (Config, error)
+	Hangup <-chan os.Signal
 	// Ready is called once both sockets accept connections.
 	Ready func()
 }
@@ -192,6 +196,11 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 		Cache: snapshots, Admission: p.admission, Upstream: p.upstream,
 		UpstreamName: p.name, Version: o.Version, Pin: c.Pin, Logger: o.Logger,
 	}
+	admin := &office{
+		admission: p.admission, maker: p.maker, load: o.Load, running: c, uid: uint32(os.Geteuid()),
+		logger: o.Logger.Named("admission"),
+	}
+	api.Administration, api.Refusals = admin, &socketapi.Refusals{}
 	sockets, err := listen(ctx, c)
 	if err != nil {
 		return err
@@ -205,6 +214,7 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	}
 	g.Go(func() error { return snapshots.Run(ctx) })
 	g.Go(func() error { return p.admission.Run(ctx, p.maker) })
+	g.Go(func() error { return admin.Run(ctx, o.Hangup) })
 	opened := make(chan struct{})
 	g.Go(func() error { return newDoors(api, p.admission, o.Logger).Run(ctx, func() { close(opened) }) })
 	<-opened

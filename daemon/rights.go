@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"slices"
 	"strings"
 
@@ -56,18 +57,22 @@ func (c *Config) Rights() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := m.rules(c.Services)
+	r, err := admissionOf(*c, m, uint32(os.Geteuid()))
 	if err != nil {
 		return nil, err
 	}
-	out := r.rights()
-	for _, s := range c.Services {
+	return withDoors(r.rights(), c.Services), nil
+}
+
+// withDoors adds the lines of services' own sockets.
+func withDoors(rights []string, services []ServiceConfig) []string {
+	for _, s := range services {
 		if s.Socket != nil {
-			out = append(out, doorRight(s.Name, s.Socket))
+			rights = append(rights, doorRight(s.Name, s.Socket))
 		}
 	}
-	slices.Sort(out)
-	return out, nil
+	slices.Sort(rights)
+	return rights
 }
 
 func orDefault(name string) string {

@@ -38,6 +38,10 @@ type Config struct {
 	// Version and UpstreamName are shown in the status.
 	Version      string
 	UpstreamName string
+	// Administration answers on the admin socket; the main one has no use for it.
+	Administration Administration
+	// Refusals are shared by the servers of a daemon; nil keeps them apart.
+	Refusals *Refusals
 	// Pin holds the process of a peer; nil means PeerPin. Where the kernel
 	// cannot, peers are known by their ids alone.
 	Pin    Pin
@@ -78,6 +82,7 @@ func NewAdmin(cfg Config) *Server {
 	cfg.Admission = everyone{}
 	s := newServer(cfg)
 	s.api.addOwnRoutes(s.router)
+	s.api.addAdminRoutes(s.router)
 	return s
 }
 
@@ -100,6 +105,9 @@ func newServer(cfg Config) *Server {
 	}
 	if cfg.Rules == nil {
 		cfg.Rules = cfg.Admission
+	}
+	if cfg.Refusals == nil {
+		cfg.Refusals = &Refusals{}
 	}
 	if cfg.Pin == nil {
 		cfg.Pin = PeerPin

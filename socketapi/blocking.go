@@ -95,6 +95,10 @@ func (c *call) await(b blocking, look func() reading) (bool, error) {
 		}
 		select {
 		case <-r.changed:
+		case <-c.changed:
+			if err := c.readmit(); err != nil {
+				return false, err
+			}
 		case <-over:
 			return r.there, nil
 		case <-c.api.stopping:

@@ -98,6 +98,11 @@ func (c *call) lookUp(b blocking, l cache.Lookup) (cache.DiscoveryView, error) {
 		again := time.NewTimer(keepAsking)
 		select {
 		case <-view.Changed:
+		case <-c.changed:
+			if err := c.readmit(); err != nil {
+				again.Stop()
+				return view, err
+			}
 		case <-again.C:
 		case <-over.C:
 			waiting = false

@@ -47,3 +47,6 @@ func receive(c *net.UnixConn, p []byte) (n int, sender int32, err error) {
 	n, err = c.Read(p)
 	return n, 0, err
 }
+
+// peerOfPID is not offered here: nothing holds the process meanwhile.
+func peerOfPID(int32) (Peer, error) { return Peer{}, errNoProcess }

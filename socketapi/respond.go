@@ -15,9 +15,10 @@ const (
 
 // write sends one complete response with its length, of one or two pieces.
 func (c *call) write(status int, contentType string, pieces ...[]byte) error {
-	if c.route.Grant == GrantLeaf && status == http.StatusOK && !c.conn.lives() {
-		// The process that was admitted has ended; whoever reads on is another.
-		return errCallerGone
+	if status == http.StatusOK && c.route.Grant != GrantNone {
+		if err := c.stillDue(); err != nil {
+			return err
+		}
 	}
 	length := 0
 	for _, p := range pieces {
@@ -34,6 +35,19 @@ func (c *call) write(status int, contentType string, pieces ...[]byte) error {
 		if _, err := c.w.Write(p); err != nil {
 			return errCallerGone
 		}
+	}
+	return nil
+}
+
+// stillDue is the last look before an answer leaves: the rules may have
+// changed, and the process that was admitted may have ended.
+func (c *call) stillDue() error {
+	if err := c.readmit(); err != nil {
+		clear(c.w.Header())
+		return err
+	}
+	if c.route.Grant == GrantLeaf && !c.conn.lives() {
+		return errCallerGone
 	}
 	return nil
 }

@@ -2,8 +2,6 @@ package socketapi
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,6 +41,11 @@ type call struct {
 	began time.Time
 	// services are those that the route's finder named.
 	services []intentions.Service
+	// admitted are all that were admitted so far, for looking again.
+	admitted []intentions.Service
+	// changed is closed when these admissions may no longer hold; nil if they
+	// always do.
+	changed <-chan struct{}
 	// body is the parsed body, for routes that find their service in it.
 	body any
 }
@@ -95,6 +98,8 @@ func (c *call) admit() error {
 	if c.route.Grant == GrantNone {
 		return nil
 	}
+	// The channel is taken before the rules are read, so no change is missed.
+	c.follow()
 	if c.conn.stranger.Load() {
 		return errStranger
 	}
@@ -118,32 +123,56 @@ func (c *call) admit() error {
 	return nil
 }
 
+// follow takes the channel that tells when admissions may no longer hold.
+func (c *call) follow() {
+	if of, ok := c.api.cfg.Admission.(Changing); ok {
+		c.changed = of.Changed()
+	}
+}
+
+// readmit looks again at what was admitted, where rules have changed since: a
+// right that was taken away ends for requests that are open.
+func (c *call) readmit() error {
+	select {
+	case <-c.changed:
+	default:
+		return nil
+	}
+	c.follow()
+	for _, s := range c.admitted {
+		if !c.api.cfg.Admission.Admit(c.conn.peer, c.route.Grant, s) {
+			return c.refuse(s)
+		}
+	}
+	return nil
+}
+
 // admitFor returns the refusal for one service, which is the same whether or
 // not that service exists.
 func (c *call) admitFor(s intentions.Service) error {
 	if c.api.cfg.Admission.Admit(c.conn.peer, c.route.Grant, s) {
+		c.admitted = append(c.admitted, s)
 		return nil
 	}
-	id := refusalID()
+	return c.refuse(s)
+}
+
+// refuse tells the caller nothing but its own facts, and keeps the rest for
+// the administrator.
+func (c *call) refuse(s intentions.Service) error {
 	p := c.conn.peer
+	id := c.api.cfg.Refusals.add(Refusal{At: time.Now(), Peer: p, Grant: c.route.Grant, Service: s, Route: c.route.Pattern})
 	c.api.logger.Warn("caller refused", "refusal", id, "peer_pid", p.PID, "peer_uid", p.UID, "peer_gid", p.GID,
 		"grant", string(c.route.Grant), "service", s.String(), "route", c.route.Pattern)
 	return &apiError{status: http.StatusForbidden, code: CodeForbidden, message: fmt.Sprintf(
-		"this process (uid %d, gid %d, pid %d) is not admitted here (refusal %s); an administrator finds "+
-			"the refusal in connectd's log and can add an allow block for this user to the configuration",
-		p.UID, p.GID, p.PID, id)}
+		"this process (uid %d, gid %d, pid %d) is not admitted here (refusal %s); an administrator sees "+
+			"what is missing with: connectd admission explain %s", p.UID, p.GID, p.PID, id, id)}
 }
 
 // errStranger refuses whoever uses a connection that another process opened:
 // admission knows that one only.
 var errStranger = &apiError{status: http.StatusForbidden, code: CodeForbidden, message: "another process opened this " +
 	"connection than the one that uses it, and only the first is known; open a connection in each process"}
-
-func refusalID() string {
-	var b [4]byte
-	_, _ = rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
 
 // fromPath finds the service in the path, and its other two parts in ?ns= and
 // ?partition=.

@@ -27,6 +27,8 @@ type setup struct {
 	upstream  socketapi.Upstream
 	config    cache.Config
 	admin     bool
+	// administration answers on the admin socket.
+	administration socketapi.Administration
 	// piped stands for a socket in a bubble, where real ones are not waited for.
 	piped bool
 }
@@ -54,6 +56,7 @@ func (c *contract) start(t testing.TB, s setup) *stack {
 	}
 	config := socketapi.Config{
 		Cache: snapshots, Admission: s.admission, Upstream: s.upstream, Version: "test", UpstreamName: "development authority",
+		Administration: s.administration,
 	}
 	k := &stack{t: t, contract: c, server: socketapi.New(config)}
 	if s.admin {

@@ -41,6 +41,8 @@ socket. Without Consul, "connectd dev" does the same for development.`,
 		newRun(g), newDev(g), newCheck(g),
 		// Commands that ask a running one.
 		newStatus(g), newServices(g), newLeaf(g), newBundle(g), newPolicy(g), newAuthorize(g),
+		// Commands for the administrator of one.
+		newReload(g), newAdmission(g),
 		// Commands that need none.
 		newVersion(g), newCompletion(),
 	)

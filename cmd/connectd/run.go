@@ -2,11 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -19,7 +20,8 @@ func newRun(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon beside a Consul agent",
-		Long: `Run the daemon until it is told to stop (SIGINT or SIGTERM).
+		Long: `Run the daemon until it is told to stop (SIGINT or SIGTERM). SIGHUP, or
+"connectd reload", makes it read its configuration again.
 
 The configuration says who may have what; without a file the daemon listens on
 ` + daemon.DefaultSocket + ` and admits its own user unless that is root. Where
@@ -36,9 +38,14 @@ Consul is comes from the file or from Consul's usual environment variables
 			if g.socket != "" {
 				c.Socket.Path = g.socket
 			}
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
 			return daemon.Run(cmd.Context(), c, daemon.Options{
 				Version: newBuild(debug.ReadBuildInfo()).Version,
 				Logger:  newLogger(c, cmd.ErrOrStderr()),
+				Load:    func() (daemon.Config, error) { return g.reread(file) },
+				Hangup:  hangup,
 			})
 		},
 	}
@@ -59,40 +66,19 @@ func readConfig(file string) (daemon.Config, error) {
 	return c, err
 }
 
+// reread reads the same configuration again, with the flags of the start.
+func (g *globals) reread(file string) (daemon.Config, error) {
+	c, err := readConfig(file)
+	if err == nil && g.socket != "" {
+		c.Socket.Path = g.socket
+	}
+	return c, err
+}
+
 func newLogger(c daemon.Config, to io.Writer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
 		Name: "connectd", Level: hclog.LevelFromString(c.LogLevel), JSONFormat: c.LogJSON, Output: to,
 	})
-}
-
-func newCheck(g *globals) *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Check a configuration and the files that it names",
-		Long: `Check a configuration as "connectd run" would read it: syntax, unknown keys,
-rules that would admit more than was meant, users and groups that do not exist,
-token files that cannot be read. Nothing is started and nothing is changed.`,
-		Example: "  connectd check --config /etc/connectd/connectd.hcl",
-		Args:    nothing,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := readConfig(file)
-			if err != nil {
-				return err
-			}
-			if err := daemon.Check(c); err != nil {
-				return err
-			}
-			if g.json {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"ok": true, "services": len(c.Services)})
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the configuration is valid: %d service blocks, socket %s, store %s\n",
-				len(c.Services), c.Socket.Path, c.StoreDir)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&file, "config", "", "configuration file (default "+daemon.DefaultFile+" if it exists)")
-	return cmd
 }
 
 // programName is how the user called this program, for commands to try.
