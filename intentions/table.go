@@ -10,7 +10,8 @@ type Table struct {
 	// fallback is what applies where no rule matches.
 	fallback verdict
 	// home is the beginning of every SPIFFE ID of a source in our own trust
-	// domain and the default parts, up to its datacenter.
+	// domain and the default parts, up to its datacenter. It is empty where no
+	// SPIFFE ID can have that trust domain.
 	home string
 
 	// names gives what the first matching rule says for each name that is
@@ -54,10 +55,12 @@ func Compile(p *Policy) *Table {
 	t := &Table{
 		policy:   p,
 		fallback: verdict{Outcome: outcomeOf(p.DefaultAction), Reason: ReasonDefaultAction},
-		home:     idScheme + p.TrustDomain + "/ns/" + DefaultPart + "/dc/",
 		names:    make(map[string]verdict, len(p.Rules)),
 		all:      make(map[Service]int32, len(p.Rules)),
 		rules:    make([]rule, len(p.Rules)),
+	}
+	if ValidName(p.TrustDomain) {
+		t.home = idScheme + p.TrustDomain + "/ns/" + DefaultPart + "/dc/"
 	}
 	if p.Schema > PolicySchema {
 		t.fallback = verdict{Reason: ReasonUnsupported}
@@ -161,7 +164,7 @@ func (t *Table) DecideURI(source string, r *Request) Decision {
 // atHome cuts the name out of the SPIFFE ID of a source in the default parts
 // of our own trust domain, without looking at every byte.
 func (t *Table) atHome(source string) (name string, ok bool) {
-	if len(source) > maxIDBytes || !strings.HasPrefix(source, t.home) {
+	if t.home == "" || !strings.HasPrefix(source, t.home) {
 		return "", false
 	}
 	_, rest, ok := segment(source[len(t.home):])
