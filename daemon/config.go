@@ -36,7 +36,7 @@ type Config struct {
 	LogJSON       bool
 	Services      []ServiceConfig
 	// Pin is how the kernel is asked to hold a process; nil is the usual way.
-	Pin socketapi.Pin
+	Pin socketapi.Pin `json:"-"`
 }
 
 // ConsulConfig says where Consul is. What is empty comes from Consul's

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,15 +63,22 @@ func (a *Agent) RegisterNative(t testing.TB, name string, port int) {
 // WriteIntentions replaces all intentions of a destination.
 func (a *Agent) WriteIntentions(t testing.TB, destination string, sources ...*api.SourceIntention) {
 	t.Helper()
-	_, _, err := a.Client(t).ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
-		Kind:    api.ServiceIntentions,
-		Name:    destination,
-		Sources: sources,
-	}, nil)
-	if err != nil {
-		t.Fatalf("writing intentions of %s: %v", destination, err)
-	}
+	client := a.Client(t)
+	Eventually(t, 10*time.Second, "writing intentions of "+destination, func() error {
+		_, _, err := client.ConfigEntries().Set(&api.ServiceIntentionsConfigEntry{
+			Kind:    api.ServiceIntentions,
+			Name:    destination,
+			Sources: sources,
+		}, nil)
+		if err != nil && !strings.Contains(err.Error(), upgrading) {
+			t.Fatalf("writing intentions of %s: %v", destination, err)
+		}
+		return err
+	})
 }
+
+// upgrading is what a leader says of intentions in the first moments of its office.
+const upgrading = "read only while being upgraded"
 
 // DeleteIntentions removes all intentions of a destination.
 func (a *Agent) DeleteIntentions(t testing.TB, destination string) {
