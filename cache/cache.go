@@ -38,10 +38,15 @@ type Config struct {
 }
 
 // Store keeps records. It is given and returns bytes by bucket and key; a nil
-// value in a batch deletes. Commit returns when the batch is durable.
+// value in a batch deletes. Commit returns when the batch is in the file, which
+// is enough to publish it. Settle returns when what was committed survives
+// even a torn write of the last transaction; it is called when nothing waits
+// to be committed, first at the start, and says whether the store can be
+// written at all. A batch that failed is committed again.
 type Store interface {
 	Load() (map[string]map[string][]byte, error)
 	Commit(batch map[string]map[string][]byte) error
+	Settle() error
 }
 
 // Cache holds the snapshots of all watched services. Reading takes one atomic

@@ -61,6 +61,46 @@ func TestSlowDiskHoldsNoDenyBack(t *testing.T) {
 	})
 }
 
+func TestSettlingHoldsNoPublicationBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory()
+		w := open(t, store, watching("web"))
+		w.fill("web")
+		release := store.stallSettling()
+		began := time.Now()
+		w.tell(Update{Intentions: rowsFor("web", "api deny")})
+		if w.decide("api", "web").Allowed() || time.Since(began) != 0 {
+			t.Error("a committed change waited to be settled")
+		}
+		if got := w.c.StoreState(); got != StoreBehind {
+			t.Errorf("got store %q before it was settled, want %q", got, StoreBehind)
+		}
+		release()
+		synctest.Wait()
+		if got := w.c.StoreState(); got != StoreOK {
+			t.Errorf("got store %q once it was settled, want %q", got, StoreOK)
+		}
+	})
+}
+
+// TestStoreThatRefuses shows a store that cannot be written before anything
+// has to be.
+func TestStoreThatRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemory()
+		store.breaks(errors.New("the key is wrong"))
+		w := open(t, store, watching("web"))
+		synctest.Wait()
+		if got := w.c.StoreState(); got != StoreDegraded {
+			t.Errorf("got store %q, want %q", got, StoreDegraded)
+		}
+		f := w.c.conditions.get(WatchStore, intentions.Service{})
+		if f == nil || !strings.Contains(f.Message, "the key is wrong") {
+			t.Errorf("got condition %v, want the cause", f)
+		}
+	})
+}
+
 func TestBrokenDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemory()

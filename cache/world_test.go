@@ -46,8 +46,8 @@ type memory struct {
 	held    records
 	commits []records
 	fail    error
-	// block holds a commit back until it is closed.
-	block chan struct{}
+	// block holds a commit back until it is closed, settling the same.
+	block, settling chan struct{}
 }
 
 func newMemory() *memory { return &memory{held: records{}} }
@@ -90,6 +90,33 @@ func (m *memory) Commit(batch map[string]map[string][]byte) error {
 		}
 	}
 	return nil
+}
+
+// Settle implements Store.
+func (m *memory) Settle() error {
+	m.mu.Lock()
+	block := m.settling
+	m.mu.Unlock()
+	if block != nil {
+		<-block
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fail
+}
+
+// stallSettling blocks settling until the function it returns is called.
+func (m *memory) stallSettling() (release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	block := make(chan struct{})
+	m.settling = block
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.settling = nil
+		close(block)
+	}
 }
 
 func (m *memory) breaks(err error) {

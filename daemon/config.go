@@ -28,6 +28,11 @@ type Config struct {
 	Socket   SocketConfig
 	Admin    SocketConfig
 	StoreDir string
+	// StoreKeyFile holds the key of the store; empty takes a systemd credential
+	// or generates one.
+	StoreKeyFile string
+	// StoreInClear leaves the store unencrypted.
+	StoreInClear bool
 	// MaxStale is the age past which every decision is deny.
 	MaxStale time.Duration
 	// DefaultAction is allow, deny, or empty to take it from Consul.
@@ -109,7 +114,9 @@ type socketShape struct {
 }
 
 type storeShape struct {
-	Dir string `hcl:"dir,optional"`
+	Dir        string `hcl:"dir,optional"`
+	KeyFile    string `hcl:"key_file,optional"`
+	Encryption string `hcl:"encryption,optional"`
 }
 
 type policyShape struct {

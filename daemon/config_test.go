@@ -36,7 +36,9 @@ admin {
   mode  = "0660"
 }
 store {
-  dir = "/var/lib/x"
+  dir        = "/var/lib/x"
+  key_file   = "/etc/connectd/store.key"
+  encryption = "on"
 }
 policy {
   max_stale      = "1h30m"
@@ -79,7 +81,7 @@ func TestConfigEveryKey(t *testing.T) {
 		},
 		Socket:   SocketConfig{Path: "/run/x/connectd.sock", Group: "mesh", Mode: 0o666},
 		Admin:    SocketConfig{Path: "/run/x/a.sock", Group: "adm", Mode: 0o660},
-		StoreDir: "/var/lib/x", MaxStale: 90 * time.Minute, DefaultAction: "deny", LogLevel: "debug", LogJSON: true,
+		StoreDir: "/var/lib/x", StoreKeyFile: "/etc/connectd/store.key", MaxStale: 90 * time.Minute, DefaultAction: "deny", LogLevel: "debug", LogJSON: true,
 		Services: []ServiceConfig{
 			{Name: "web", TokenFile: "/etc/connectd/token.web", Allow: []AllowConfig{
 				{User: "www-data", Group: "web"}, {Group: "ops", Grants: []string{"authorize", "status"}},
@@ -163,6 +165,8 @@ func TestConfigRefuses(t *testing.T) {
 		{"two-blocks-of-a-kind", "log {}\nlog {}", "c.hcl:2"},
 		{"key-twice", "log {\n level = \"info\"\n level = \"debug\"\n}", "c.hcl:3"},
 		{"syntax", "consul {", "c.hcl:1"},
+		{"encryption", `store { encryption = "yes" }`, "encryption"},
+		{"key-without-encryption", "store {\n encryption = \"off\"\n key_file = \"/k\"\n}", "key_file"},
 		{"function", `store { dir = env("HOME") }`, "c.hcl:1"},
 		{"variable", `store { dir = "${home}" }`, "c.hcl:1"},
 		{"no-label", "service {}", "c.hcl:1"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"github.com/connectd/connectd/cache/consul"
 	"github.com/connectd/connectd/intentions"
 	"github.com/connectd/connectd/socketapi"
-	"github.com/connectd/connectd/store"
 )
 
 // Options are what the caller of Run decides.
@@ -100,6 +98,9 @@ func Check(c Config) error {
 	if err != nil {
 		return err
 	}
+	if err := c.checkKey(); err != nil {
+		return err
+	}
 	_, _, err = socketGroups(c)
 	problems := []error{err}
 	for _, x := range r.complaints {
@@ -177,10 +178,7 @@ func admissionOf(c Config, m ruleMaker, uid uint32) (*rules, error) {
 
 // run opens the store, restores, listens, and only then watches.
 func run(ctx context.Context, c Config, o Options, p parts) error {
-	records, err := store.Open(c.StoreDir)
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; run as the user who owns the directory, or name another with store { dir = ... }", err)
-	}
+	records, err := openStore(c, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -195,6 +193,7 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 	api := socketapi.Config{
 		Cache: snapshots, Admission: p.admission, Upstream: p.upstream,
 		UpstreamName: p.name, Version: o.Version, Pin: c.Pin, Logger: o.Logger,
+		StoreKey: records.KeyLocation(),
 	}
 	admin := &office{
 		admission: p.admission, maker: p.maker, load: o.Load, running: c, uid: uint32(os.Geteuid()),

@@ -71,7 +71,8 @@ func Dev(ctx context.Context, o DevOptions) error {
 		return fmt.Errorf("store of the development daemon: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	c.StoreDir = dir
+	// A key beside a store that ends with the daemon would protect nothing.
+	c.StoreDir, c.StoreInClear = dir, true
 	return run(ctx, c, o.Options, parts{
 		source: authority, name: "development authority", settle: untilReady,
 		admission: newAdmission(ownUser(uint32(os.Geteuid())), nil, o.Logger.Named("admission")),

@@ -93,9 +93,6 @@ func (a *assembly) add(name string, source []byte) error {
 	if shape.Consul != nil {
 		c.Consul = *shape.Consul
 	}
-	if shape.Store != nil && shape.Store.Dir != "" {
-		c.StoreDir = shape.Store.Dir
-	}
 	if shape.Log != nil {
 		c.LogJSON = shape.Log.JSON
 		if shape.Log.Level != "" {
@@ -106,6 +103,7 @@ func (a *assembly) add(name string, source []byte) error {
 		a.claim(name, &shape),
 		c.Socket.apply(shape.Socket, "socket"),
 		c.Admin.apply(shape.Admin, "admin"),
+		c.applyStore(shape.Store),
 		c.applyPolicy(shape.Policy),
 		a.applyServices(name, shape.Services),
 		c.checkAdmin(),

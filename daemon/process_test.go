@@ -21,6 +21,9 @@ import (
 const envProcess = "CONNECTD_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == VerifyCommand {
+		os.Exit(VerifyMain(os.Args[2:]))
+	}
 	if text := os.Getenv(envProcess); text != "" {
 		os.Exit(beDaemon(text))
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	Administration Administration
 	// Refusals are shared by the servers of a daemon; nil keeps them apart.
 	Refusals *Refusals
+	// StoreKey is the class of the place where the store's key is.
+	StoreKey string
 	// Pin holds the process of a peer; nil means PeerPin. Where the kernel
 	// cannot, peers are known by their ids alone.
 	Pin    Pin

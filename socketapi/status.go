@@ -23,6 +23,7 @@ type statusWire struct {
 	Datacenter string            `json:"datacenter"`
 	Upstream   upstreamWire      `json:"upstream"`
 	Store      string            `json:"store"`
+	StoreKey   string            `json:"store_key,omitempty"`
 	Bundle     *bundleStatusWire `json:"bundle,omitempty"`
 	Default    *defaultWire      `json:"default_action,omitempty"`
 	Services   []serviceStatus   `json:"services"`
@@ -82,7 +83,7 @@ func (a *api) status(c *call) error {
 	st := a.cfg.Cache.Status()
 	out := statusWire{
 		Version: a.cfg.Version, Index: st.Index, Uptime: time.Since(a.started).Seconds(),
-		Datacenter: st.Datacenter, Store: st.Store,
+		Datacenter: st.Datacenter, Store: st.Store, StoreKey: a.cfg.StoreKey,
 		Upstream: upstreamWire{Name: a.cfg.UpstreamName, Node: st.Node, Confirmed: answers(&st)},
 		Services: []serviceStatus{}, Problems: []problemWire{},
 	}

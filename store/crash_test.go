@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +15,7 @@ import (
 // beWriter commits batch after batch and says so after each. Every batch holds
 // its number in several records, so that half of a batch can be told.
 func beWriter(dir string) error {
-	s, err := Open(dir)
+	s, err := Open(Config{Dir: dir})
 	if err != nil {
 		return err
 	}
@@ -30,7 +31,7 @@ func beWriter(dir string) error {
 			"a": {"number": text, "filler-" + strconv.Itoa(n%50): bytes.Repeat(text, 500)},
 			"b": {"number": text, "deleted": nil, "record-" + strconv.Itoa(n): text},
 		}
-		if err := s.Commit(batch); err != nil {
+		if err := errors.Join(s.Commit(batch), s.Settle()); err != nil {
 			return err
 		}
 		if _, err := fmt.Println(n); err != nil {
@@ -83,7 +84,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	dir := privateTempDir(t)
 	for round := range rounds {
 		last := killWriter(t, dir, round%7)
-		s, err := Open(dir)
+		s, err := Open(Config{Dir: dir})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}

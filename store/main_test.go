@@ -13,6 +13,9 @@ import (
 const envWriter = "CONNECTD_TEST_STORE_WRITER"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == VerifyCommand {
+		os.Exit(VerifyMain(os.Args[2:]))
+	}
 	if dir := os.Getenv(envWriter); dir != "" {
 		fmt.Fprintln(os.Stderr, beWriter(dir))
 		os.Exit(1)

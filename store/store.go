@@ -1,222 +1,305 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"sync"
 	"syscall"
-	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// fileName is the one file of the store inside its directory.
-const fileName = "connectd.db"
-
-// format is the version of the layout that this code writes and the newest
-// that it reads.
-const format = 1
-
-var (
-	headerBucket = []byte("store")
-	formatKey    = []byte("format")
-)
-
-// lockWait is how long Open waits for another process to let go of the file.
-const lockWait = time.Second
-
-// Store is an open store. Load is called once, at start; Commit may be called
-// from one goroutine at a time.
+// Store keeps records. Load is called once, at start; Commit and Settle may be
+// called from one goroutine at a time, while Run runs in another. What it
+// holds is kept in memory too, as ciphertext, so that a file that fails can be
+// replaced by a new one.
 type Store struct {
-	path string
-	db   *bbolt.DB
+	cfg     Config
+	logger  hclog.Logger
+	dir     *directory
+	class   string
+	keyPath string
+	opening Opening
+	anyForm bool
+	// changed holds a token while the copy is older than the file.
+	changed chan struct{}
+
+	mu sync.Mutex // guards the rest
+	// refusal is why nothing may be written as long as this process lives.
+	refusal error
+	// values are the records that were read, until Load hands them over.
+	values records
+	// unsealed are records that await their first sealing.
+	unsealed records
+	// inTheWay are damaged files that could not be moved yet.
+	inTheWay []string
+	header   header
+	sealer   sealer
+	sealed   records
+	manifest *manifest
+	// file is nil while a new one has to be built.
+	file *file
+	// settled is true when both meta pages of the file lead to the records.
+	settled bool
 }
 
-// Open opens the store in dir, creating directory (0700) and file (0600) as
-// needed. It returns ErrLocked, ErrNewerFormat or ErrDamaged where those
-// apply, and leaves the file alone then; a file that is in order is not written
-// to either.
-func Open(dir string) (*Store, error) {
-	if err := privateDir(dir); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	path := filepath.Join(dir, fileName)
-	if err := privateFile(path); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, classify(err))
-	}
-	s := &Store{path: path, db: db}
-	if err := s.checkFormat(); err != nil {
-		_ = db.Close()
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	return s, nil
-}
-
-func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("directory %s is open to other users (mode %04o); run: chmod 0700 %s",
-			dir, info.Mode().Perm(), dir)
-	}
-	return nil
-}
-
-// privateFile refuses a file that others could read or had a hand in. One that
-// does not exist yet is made private.
-func privateFile(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("file %s is open to other users (mode %04o); run: chmod 0600 %s",
-			path, info.Mode().Perm(), path)
-	}
-	return nil
-}
-
-// classify tells what the operating system refuses from what the file is not:
-// bbolt has no name for every kind of damage.
-func classify(err error) error {
-	var byPath *fs.PathError
-	var errno syscall.Errno
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return ErrLocked
-	case errors.As(err, &byPath), errors.As(err, &errno):
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrDamaged, err)
-}
-
-// checkFormat writes to a new file alone, so that a file of a newer version, or
-// of somebody else, stays as it is.
-func (s *Store) checkFormat() error {
-	fresh := false
-	err := s.db.View(func(tx *bbolt.Tx) (err error) {
-		fresh, err = readFormat(tx)
-		return err
-	})
-	if err != nil || !fresh {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		header, err := tx.CreateBucket(headerBucket)
-		if err != nil {
-			return err
-		}
-		return header.Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
-	})
-}
-
-// readFormat reports whether the file is a new one.
-func readFormat(tx *bbolt.Tx) (fresh bool, err error) {
-	header := tx.Bucket(headerBucket)
-	if header == nil {
-		if first, _ := tx.Cursor().First(); first != nil {
-			return false, fmt.Errorf("%w: it is not one of connectd's", ErrDamaged)
-		}
-		return true, nil
-	}
-	have := header.Get(formatKey)
-	if len(have) != 4 {
-		return false, fmt.Errorf("%w: the format record has %d bytes", ErrDamaged, len(have))
-	}
-	if n := binary.BigEndian.Uint32(have); n > format {
-		return false, fmt.Errorf("%w (format %d, this one reads up to %d)", ErrNewerFormat, n, format)
-	}
-	return false, nil
-}
-
-// Load returns every record by bucket and key. One damaged record fails all:
-// a set with a hole in it could widen access.
+// Load returns every record by bucket and key, as opening found them. The
+// store forgets the values.
 func (s *Store) Load() (map[string]map[string][]byte, error) {
-	out := map[string]map[string][]byte{}
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
-			if string(name) == string(headerBucket) {
-				return nil
-			}
-			records, err := loadBucket(string(name), b)
-			out[string(name)] = records
-			return err
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load store %s: %w", s.path, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	values := s.values
+	s.values = nil
+	if values == nil {
+		values = records{}
 	}
-	return out, nil
+	return values, nil
 }
 
-func loadBucket(name string, b *bbolt.Bucket) (map[string][]byte, error) {
-	records := map[string][]byte{}
-	err := b.ForEach(func(key, record []byte) error {
-		value, err := open(name, string(key), record)
-		records[string(key)] = value
-		return err
-	})
-	return records, err
-}
-
-// Commit writes a batch in one transaction and returns when it is durable. A
-// nil value deletes its record.
+// Commit writes a batch in one transaction and returns when it is durable
+// against the end of the process. A nil value deletes its record. After an
+// error the batch may or may not be in the file; the caller commits its values
+// again, with newer ones where there are some.
 func (s *Store) Commit(batch map[string]map[string][]byte) error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		for name, records := range batch {
-			if name == string(headerBucket) {
-				return fmt.Errorf("bucket %q is the store's own", name)
-			}
-			bucket, err := tx.CreateBucketIfNotExists([]byte(name))
-			if err != nil {
-				return err
-			}
-			if err := write(bucket, name, records); err != nil {
-				return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.commit(batch); err != nil {
+		return fmt.Errorf("commit to store %s: %w", s.Path(), err)
+	}
+	s.remind()
+	return nil
+}
+
+func (s *Store) commit(batch records) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	if err := check(batch); err != nil {
+		return err
+	}
+	change, err := each(batch, s.sealer.seal)
+	if err != nil {
+		return err
+	}
+	next, err := s.manifest.with(change)
+	if err != nil {
+		return err
+	}
+	if s.file == nil {
+		return s.rebuild(overlay(s.sealed, change), next)
+	}
+	index, err := s.seal(next)
+	if err != nil {
+		return err
+	}
+	if err := s.file.update(change, index); err != nil {
+		s.abandonUnlessFull(err)
+		return err
+	}
+	s.keep(change)
+	s.manifest, s.settled = next, false
+	return nil
+}
+
+// check refuses what no file can hold, before it costs one.
+func check(batch records) error {
+	for bucket, list := range batch {
+		if bucket == "" || bucket == string(headerBucket) {
+			return fmt.Errorf("bucket %q is not for records", bucket)
+		}
+		for key, value := range list {
+			if key == "" || len(key) > bbolt.MaxKeySize || len(value) > maxValueBytes {
+				return fmt.Errorf("record %s/%.100s with %d bytes does not fit", bucket, key, len(value))
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("commit to store %s: %w", s.path, err)
 	}
 	return nil
 }
 
-func write(b *bbolt.Bucket, name string, records map[string][]byte) error {
-	for key, value := range records {
-		var err error
-		if value == nil {
-			err = b.Delete([]byte(key))
-		} else {
-			err = b.Put([]byte(key), seal(name, key, value))
+// maxValueBytes is far more than any record has, and less than lengths in the
+// file and on the way from it can say.
+const maxValueBytes = 1 << 30
+
+// keep takes over what was written.
+func (s *Store) keep(change records) {
+	for bucket, list := range change {
+		if s.sealed[bucket] == nil {
+			s.sealed[bucket] = map[string][]byte{}
 		}
-		if err != nil {
-			return err
+		for key, record := range list {
+			if record == nil {
+				delete(s.sealed[bucket], key)
+			} else {
+				s.sealed[bucket][key] = record
+			}
 		}
+	}
+}
+
+// Settle makes what was committed survive a torn page: bbolt has two meta
+// pages, one for each of the last two transactions, and falls back to the
+// older one without a word. After a second transaction both lead to the same
+// records. Settle is called when nothing waits to be committed; a commit
+// settles the one before it just as well.
+func (s *Store) Settle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.settle(); err != nil {
+		return fmt.Errorf("settle store %s: %w", s.Path(), err)
 	}
 	return nil
 }
+
+func (s *Store) settle() error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	if s.file == nil {
+		return s.rebuild(s.sealed, s.manifest)
+	}
+	if s.settled {
+		return nil
+	}
+	if err := s.file.update(); err != nil {
+		s.abandonUnlessFull(err)
+		return err
+	}
+	s.settled = true
+	return nil
+}
+
+// prepare makes sure that writing is allowed, and that what is written goes
+// where it is looked for.
+func (s *Store) prepare() error {
+	if s.refusal != nil {
+		return s.refusal
+	}
+	if err := s.dir.same(); err != nil {
+		return err
+	}
+	if s.file != nil && !s.file.at(s.dir.join(fileName)) {
+		s.abandon()
+	}
+	if s.sealer != nil {
+		return nil
+	}
+	return s.begin()
+}
+
+// rebuild writes a complete new file beside the old one and puts it in its
+// place.
+func (s *Store) rebuild(all records, m *manifest) error {
+	for len(s.inTheWay) > 0 {
+		if _, err := s.dir.setAside(s.inTheWay[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		s.inTheWay = s.inTheWay[1:]
+	}
+	f, err := s.build(all, m)
+	if err != nil {
+		return err
+	}
+	s.file, s.sealed, s.manifest, s.settled = f, all, m, true
+	s.remind()
+	return nil
+}
+
+// build puts a new file with these records, synced and settled, in the place
+// of the old one.
+func (s *Store) build(all records, m *manifest) (*file, error) {
+	image, err := s.image(all, m)
+	if err != nil {
+		return nil, err
+	}
+	const temporary = fileName + newSuffix
+	f, err := create(s.dir.join(temporary), image)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dir.rename(temporary, fileName); err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// image is everything that a file with these records holds.
+func (s *Store) image(all records, m *manifest) (records, error) {
+	image, err := s.header.records()
+	if err != nil {
+		return nil, err
+	}
+	index, err := s.seal(m)
+	if err != nil {
+		return nil, err
+	}
+	return overlay(overlay(all, image), index), nil
+}
+
+// seal turns the manifest into its record.
+func (s *Store) seal(m *manifest) (records, error) {
+	record, err := s.sealer.seal(string(headerBucket), string(manifestKey), m.record())
+	if err != nil {
+		return nil, err
+	}
+	return records{string(headerBucket): {string(manifestKey): record}}, nil
+}
+
+// abandonUnlessFull gives up a file after a failure. What a failed sync leaves
+// is unknown, and a second one on the same descriptor would succeed without
+// having written anything; so a new file is built. Only a write for which
+// there was no room has no such effect and can be repeated.
+func (s *Store) abandonUnlessFull(err error) {
+	var write *fs.PathError
+	if errors.As(err, &write) && write.Op == "write" && noRoom(err) {
+		return
+	}
+	s.abandon()
+}
+
+func noRoom(err error) bool {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EFBIG} {
+		if errors.Is(err, full) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) abandon() {
+	if s.file != nil {
+		s.file.close()
+		s.file = nil
+	}
+}
+
+// Problem is why nothing will be written as long as this process lives; nil if
+// nothing stands against it.
+func (s *Store) Problem() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusal
+}
+
+// Opening says what was found at the start.
+func (s *Store) Opening() Opening { return s.opening }
+
+// KeyLocation is the class of the place where the key is.
+func (s *Store) KeyLocation() string { return s.class }
 
 // Path returns the file of the store.
-func (s *Store) Path() string { return s.path }
+func (s *Store) Path() string { return s.dir.join(fileName) }
 
 // Close releases the store.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.abandon()
+	if s.refusal == nil {
+		s.refusal = os.ErrClosed
+	}
+	return s.dir.close()
+}

@@ -153,6 +153,9 @@ func (m *memory) Load() (map[string]map[string][]byte, error) {
 	return out, nil
 }
 
+// Settle implements cache.Store.
+func (m *memory) Settle() error { return nil }
+
 // Commit implements cache.Store.
 func (m *memory) Commit(batch map[string]map[string][]byte) error {
 	m.mu.Lock()

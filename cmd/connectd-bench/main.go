@@ -10,11 +10,17 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/connectd/connectd/daemon"
 )
 
 func main() { os.Exit(start()) }
 
 func start() int {
+	if len(os.Args) > 1 && os.Args[1] == daemon.VerifyCommand {
+		// The daemon that runs in this process reads its store in another.
+		return daemon.VerifyMain(os.Args[2:])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return execute(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -6,11 +6,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/connectd/connectd/daemon"
 )
 
 // TestMain lets the test's own binary be the child processes.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
+	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == daemon.VerifyCommand) {
 		os.Exit(start())
 	}
 	os.Exit(m.Run())

@@ -10,11 +10,16 @@ import (
 	"syscall"
 
 	"github.com/connectd/connectd/clients/go/connectd"
+	"github.com/connectd/connectd/daemon"
 )
 
 func main() { os.Exit(start()) }
 
 func start() int {
+	if len(os.Args) > 1 && os.Args[1] == daemon.VerifyCommand {
+		// The daemon starts this program to read a file that could crash it.
+		return daemon.VerifyMain(os.Args[2:])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return execute(ctx, os.Args[1:], os.Stdout, os.Stderr)

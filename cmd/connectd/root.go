@@ -44,7 +44,7 @@ socket. Without Consul, "connectd dev" does the same for development.`,
 		// Commands for the administrator of one.
 		newReload(g), newAdmission(g),
 		// Commands that need none.
-		newVersion(g), newCompletion(),
+		newVersion(g), newStore(g), newCompletion(),
 	)
 	return root
 }

@@ -58,7 +58,7 @@ func printStatus(w io.Writer, s *connectd.Status) error {
 	t.row("state", s.State)
 	t.row("daemon", fmt.Sprintf("connectd %s, up %s", orDash(s.Version), span(time.Duration(s.UptimeSeconds*float64(time.Second)))))
 	t.row("upstream", upstreamText(s))
-	t.row("store", storeText(s.Store))
+	t.row("store", storeText(s.Store)+storeKeyText(s.StoreKey))
 	t.row("bundle", bundleText(s.Bundle))
 	t.row("default", defaultText(s.DefaultAction))
 	if err := t.flush(); err != nil {
@@ -93,6 +93,23 @@ func storeText(state string) string {
 		return "degraded: changes do not reach the disk, and a restart would lose them"
 	}
 	return state
+}
+
+// storeKeyText says what the store's encryption is worth.
+func storeKeyText(location string) string {
+	switch location {
+	case "":
+		return ""
+	case "off":
+		return "; not encrypted"
+	case "systemd-credential":
+		return "; its key is a systemd credential"
+	case "file":
+		return "; its key is in a file of yours"
+	case "generated-file":
+		return "; its key is beside it"
+	}
+	return "; its key is in: " + location
 }
 
 func bundleText(b *connectd.BundleStatus) string {

@@ -15,13 +15,16 @@ const (
 // Status is the state of the daemon and of the services that the caller may
 // see.
 type Status struct {
-	State         string          `json:"state"`
-	Version       string          `json:"version"`
-	Index         uint64          `json:"index"`
-	UptimeSeconds float64         `json:"uptime_seconds"`
-	Datacenter    string          `json:"datacenter"`
-	Upstream      Upstream        `json:"upstream"`
-	Store         string          `json:"store"`
+	State         string   `json:"state"`
+	Version       string   `json:"version"`
+	Index         uint64   `json:"index"`
+	UptimeSeconds float64  `json:"uptime_seconds"`
+	Datacenter    string   `json:"datacenter"`
+	Upstream      Upstream `json:"upstream"`
+	Store         string   `json:"store"`
+	// StoreKey says where the key of the daemon's store is: systemd-credential,
+	// file, generated-file, or off.
+	StoreKey      string          `json:"store_key,omitempty"`
 	Bundle        *BundleStatus   `json:"bundle,omitempty"`
 	DefaultAction *DefaultAction  `json:"default_action,omitempty"`
 	Services      []ServiceStatus `json:"services"`
