@@ -199,13 +199,16 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 		admission: p.admission, maker: p.maker, load: o.Load, running: c, uid: uint32(os.Geteuid()),
 		logger: o.Logger.Named("admission"),
 	}
-	api.Administration, api.Refusals = admin, &socketapi.Refusals{}
+	api.Administration, api.Refusals, api.Limits = admin, &socketapi.Refusals{}, socketapi.NewLimits(0, 0)
 	sockets, err := listen(ctx, c)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	serve(ctx, g, socketapi.New(api), sockets.main)
+	// The administrator's connections count for themselves: who fills the others
+	// must not keep him out.
+	api.Limits = nil
 	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin)
 	o.Logger.Info("serving", "socket", c.Socket.Path, "upstream", p.name, "store", records.Path())
 	if p.admission.current.Load().empty() {

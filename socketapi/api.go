@@ -44,6 +44,9 @@ type Config struct {
 	Refusals *Refusals
 	// StoreKey is the class of the place where the store's key is.
 	StoreKey string
+	// Limits are shared by the servers of a daemon; nil means the defaults for
+	// this one.
+	Limits *Limits
 	// Pin holds the process of a peer; nil means PeerPin. Where the kernel
 	// cannot, peers are known by their ids alone.
 	Pin    Pin
@@ -97,7 +100,6 @@ func (everyone) Admit(_ Peer, g Grant, _ intentions.Service) bool { return g != 
 const (
 	readHeaderTimeout = 2 * time.Second
 	idleTimeout       = time.Minute
-	maxHeaderBytes    = 8 << 10
 	maxRequestBytes   = 64 << 10
 )
 
@@ -111,6 +113,9 @@ func newServer(cfg Config) *Server {
 	if cfg.Refusals == nil {
 		cfg.Refusals = &Refusals{}
 	}
+	if cfg.Limits == nil {
+		cfg.Limits = NewLimits(0, 0)
+	}
 	if cfg.Pin == nil {
 		cfg.Pin = PeerPin
 	}
@@ -122,7 +127,7 @@ func newServer(cfg Config) *Server {
 		ConnContext:       withConnection,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    maxHeadBytes,
 		ErrorLog:          a.logger.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}}
 }
@@ -135,7 +140,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers on l until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(&door{Listener: l, pin: s.api.cfg.Pin}); err != http.ErrServerClosed {
+	if err := s.http.Serve(&door{Listener: l, pin: s.api.cfg.Pin, limits: s.api.cfg.Limits}); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
@@ -152,43 +157,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 var errStopping = &apiError{http.StatusServiceUnavailable, CodeShuttingDown, "the daemon is stopping; try again", 1}
-
-// strict refuses paths that two readers could understand differently, before
-// anything looks at them.
-func (a *api) strict(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c := &call{Request: req, w: w, api: a, route: &Route{}}
-		if req.URL.Host != "" || !plainPath(req.URL.EscapedPath()) {
-			c.fail(badRequest("the path is not in its plain form: no '%%', '//', '.' segments or other scripts"))
-			return
-		}
-		req.Body = http.MaxBytesReader(w, req.Body, maxRequestBytes)
-		next.ServeHTTP(w, req)
-	})
-}
-
-// plainPath reports whether a path has one meaning only.
-func plainPath(p string) bool {
-	if p == "" || p[0] != '/' {
-		return false
-	}
-	start := 1
-	for i := 0; i < len(p); i++ {
-		c := p[i]
-		if c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == ';' {
-			return false
-		}
-		if c != '/' || i == 0 {
-			continue
-		}
-		if segment := p[start:i]; segment == "" || segment == "." || segment == ".." {
-			return false
-		}
-		start = i + 1
-	}
-	last := p[start:]
-	return last != "." && last != ".."
-}
 
 // notFound names the path, what is served here, and the remedy.
 func (a *api) notFound(w http.ResponseWriter, req *http.Request) {

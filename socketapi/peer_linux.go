@@ -151,7 +151,7 @@ func receive(c *net.UnixConn, p []byte) (n int, sender int32, err error) {
 	var control [unix.SizeofCmsghdr + 16]byte
 	n, m, flags, _, err := c.ReadMsgUnix(p, control[:])
 	if err != nil || m < unix.SizeofCmsghdr+unix.SizeofUcred {
-		return n, 0, err
+		return max(n, 0), 0, err
 	}
 	if flags&unix.MSG_CTRUNC != 0 {
 		return 0, 0, errDescriptors
@@ -161,4 +161,20 @@ func receive(c *net.UnixConn, p []byte) (n int, sender int32, err error) {
 		return 0, 0, errDescriptors
 	}
 	return n, (*unix.Ucred)(unsafe.Pointer(&control[unix.SizeofCmsghdr])).Pid, nil
+}
+
+// discard drops what has arrived on a connection, without waiting.
+func discard(c *net.UnixConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	var dropped [4 << 10]byte
+	_ = raw.Control(func(fd uintptr) {
+		for range maxRequestBytes / len(dropped) {
+			if n, err := unix.Read(int(fd), dropped[:]); n <= 0 || err != nil {
+				return
+			}
+		}
+	})
 }

@@ -47,7 +47,7 @@ func connect(t *testing.T, pin Pin) (net.Conn, *accepted) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := (&door{Listener: l, pin: pin}).Accept()
+	c, err := (&door{Listener: l, pin: pin, limits: NewLimits(0, 0)}).Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

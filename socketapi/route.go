@@ -90,6 +90,7 @@ func (c *call) recover() {
 	if p := recover(); p != nil {
 		c.api.logger.Error("handler panicked", "route", c.route.Pattern, "type", fmt.Sprintf("%T", p),
 			"stack", string(debug.Stack()))
+		c.w.Header().Set("Connection", "close")
 		c.fail(errors.New("a defect in connectd ended this request; see the daemon's log"))
 	}
 }
@@ -216,4 +217,4 @@ func clip(s string) string {
 }
 
 // writeWithin bounds how long a slow reader may hold a response.
-const writeWithin = 10 * time.Second
+const writeWithin = 2 * time.Second
