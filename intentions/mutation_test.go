@@ -1,6 +1,7 @@
 package intentions
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -51,7 +52,7 @@ func TestTrustDomainThatNoIDCanHave(t *testing.T) {
 		if got := table.DecideURI(idScheme+domain+"/ns/default/dc/dc1/svc/web", nil); got.Reason != ReasonInvalidSource {
 			t.Errorf("trust domain %q: got %+v, want %s", domain, got, ReasonInvalidSource)
 		}
-		if got := table.DecideURI("/ns/default/dc/dc1/svc/web", nil); got.Reason != ReasonInvalidSource {
+		if got := table.DecideURI("dc1/svc/web", nil); got.Reason != ReasonInvalidSource {
 			t.Errorf("trust domain %q: got %+v for an ID without one", domain, got)
 		}
 	}
@@ -66,7 +67,7 @@ func TestReadingsOfEscapes(t *testing.T) {
 		consul, aggressive string
 	}{
 		{"other-escapes-stay", "/a%2Fb%3Fc%5cd", unescape, "/a/b%3Fc/d", "/a/b?c/d"},
-		{"both-cases-of-hex", "/a%2a%2A%5f%5F", DefaultNormalization(), "/a%2a%2A__", "/a**__"},
+		{"both-cases-of-hex", "/a%2a%2A%5a%5A%5f%5F", DefaultNormalization(), "/a%2a%2AZZ__", "/a**ZZ__"},
 		{"percent-before-letters", "/a%25zz", DefaultNormalization(), "/a%25zz", "/a%zz"},
 		{"percent-before-digit-and-letter", "/a%251z", DefaultNormalization(), "/a%251z", "/a%1z"},
 		{"percent-before-letter-and-digit", "/a%25z1", DefaultNormalization(), "/a%25z1", "/a%z1"},
@@ -120,5 +121,48 @@ func TestMethodsDoNotShareBits(t *testing.T) {
 			t.Errorf("%s has bit %b, and those before have %b", method, bit, all)
 		}
 		all |= bit
+	}
+}
+
+func TestIDStringNamesOtherPartitionsAlone(t *testing.T) {
+	for partition, want := range map[string]string{
+		"": "spiffe://td/ns/default/dc/dc1/svc/web", DefaultPart: "spiffe://td/ns/default/dc/dc1/svc/web",
+		"sales": "spiffe://td/ap/sales/ns/default/dc/dc1/svc/web",
+	} {
+		id := ID{TrustDomain: "td", Service: Service{Partition: partition, Namespace: DefaultPart, Name: "web"}, Datacenter: "dc1"}
+		if got := id.String(); got != want {
+			t.Errorf("partition %q: got %s, want %s", partition, got, want)
+		}
+	}
+}
+
+func TestNarrowsKinds(t *testing.T) {
+	allow, deny := Intention{SourceName: "web", Action: "allow"}, Intention{SourceName: "web", Action: "deny"}
+	peer, both, later := allow, deny, allow
+	peer.SourcePeer = "east"
+	both.Permissions = []json.RawMessage{json.RawMessage(`{"Action":"allow","HTTP":{"PathPrefix":"/"}}`)}
+	later.ModifyIndex = 7
+	one := func(x Intention) []Intention { return []Intention{x} }
+	for _, c := range []struct {
+		name          string
+		before, after []Intention
+		want          bool
+	}{
+		{"nothing", nil, nil, true},
+		{"deny-comes", nil, one(deny), true},
+		{"deny-goes", one(deny), nil, false},
+		{"allow-comes", nil, one(allow), false},
+		{"allow-goes", one(allow), nil, true},
+		{"allow-becomes-deny", one(allow), one(deny), true},
+		{"deny-becomes-allow", one(deny), one(allow), false},
+		{"deny-with-permissions-comes", nil, one(both), false},
+		{"peer-goes", one(peer), nil, false},
+		{"index-alone", one(allow), one(later), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Narrows(c.before, c.after); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
 	}
 }
