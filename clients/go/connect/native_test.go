@@ -16,10 +16,6 @@ func TestNativePrograms(t *testing.T) {
 	if err != nil || len(programs) == 0 {
 		t.Fatalf("no programs: %v", err)
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, path := range programs {
 		name := strings.TrimSuffix(filepath.Base(path), ".go")
 		t.Run(name, func(t *testing.T) {
@@ -31,26 +27,32 @@ func TestNativePrograms(t *testing.T) {
 			if strings.Count(string(text), sdk) != 1 {
 				t.Fatalf("%s does not import the SDK once", path)
 			}
-			dir := t.TempDir()
-			program := filepath.Join(dir, "main.go")
-			if err := os.WriteFile(program, []byte(strings.Replace(string(text), sdk, ours, 1)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			// The overlay puts the program into this module without a file here.
-			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-				filepath.Join(here, "native"+name, "main.go"): program,
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			plan := filepath.Join(dir, "overlay.json")
-			if err := os.WriteFile(plan, overlay, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", plan, "-o", filepath.Join(dir, "program"), "./native"+name)
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
+			compile(t, name, strings.Replace(string(text), sdk, ours, 1))
 		})
+	}
+}
+
+// compile builds a program inside of this module. The overlay puts it there
+// without a file in the tree.
+func compile(t *testing.T, name, text string) {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	program, plan := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json")
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(here, "native"+name, "main.go"): program}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, content := range map[string][]byte{program: []byte(text), plan: overlay} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", plan, "-o", filepath.Join(dir, "program"), "./native"+name)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", name, err, out)
 	}
 }
