@@ -210,7 +210,11 @@ func (s *Service) dialTLS(ctx context.Context, addr string) (net.Conn, error) {
 	if s.static != nil {
 		return nil, errors.New("connect: a development service finds nobody; dial with a StaticResolver")
 	}
-	conn, err := connectd.NewDialer(s.source).Dial(ctx, to)
+	d := connectd.NewDialer(s.source)
+	// A transport that was given a way to dial speaks HTTP/2 only if it was
+	// told to, whatever the connection agrees on.
+	d.NextProtos = []string{"http/1.1"}
+	conn, err := d.Dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}

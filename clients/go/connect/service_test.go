@@ -97,7 +97,7 @@ func TestServiceOnBothEnds(t *testing.T) {
 	})
 	t.Run("http-dial-tls", func(t *testing.T) {
 		//lint:ignore SA1019 It is the field that the SDK's page names.
-		transport := &http.Transport{DialTLS: web.HTTPDialTLS, ForceAttemptHTTP2: true}
+		transport := &http.Transport{DialTLS: web.HTTPDialTLS}
 		if got, err := fetch(&http.Client{Transport: transport}, url); got != want {
 			t.Errorf("got %q, %v", got, err)
 		}
@@ -141,8 +141,12 @@ func TestServiceOnBothEnds(t *testing.T) {
 				_ = conn.Close()
 			}
 		}()
-		conn, err := web.Dial(t.Context(), &StaticResolver{Addr: l.Addr().String(), CertURI: &SpiffeIDService{Datacenter: "dc1", Service: "db"}})
+		config, err := connectd.ClientTLSConfig(web.Source(), "db")
 		if err != nil {
+			t.Fatal(err)
+		}
+		var conn net.Conn
+		if conn, err = tls.Dial("tcp", l.Addr().String(), config); err != nil {
 			t.Fatal(err)
 		}
 		if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "h2" {

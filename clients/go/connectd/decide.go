@@ -36,11 +36,15 @@ func (s *Snapshot) DecideRequest(state *tls.ConnectionState, r *intentions.Reque
 	if s == nil || state == nil || len(state.PeerCertificates) == 0 {
 		return Decision{Decision: Deny, Reason: ReasonNotReady}
 	}
-	id, ok := certificateID(state.PeerCertificates[0])
+	uri, ok := sanURI(state.PeerCertificates[0])
 	if !ok {
 		return s.decision(intentions.Decision{Reason: intentions.ReasonInvalidSource})
 	}
-	return s.decideID(id, r)
+	d := s.decision(s.policy.table.DecideURI(uri, r))
+	if s.understood(d.local) {
+		return d
+	}
+	return s.askDaemon(strings.Clone(uri), copied(r))
 }
 
 func (s *Snapshot) decideID(id intentions.ID, r *intentions.Request) Decision {

@@ -1,6 +1,7 @@
 package connectd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,10 +24,20 @@ type Dialer struct {
 	Timeout time.Duration
 	// Instances is how many instances are tried at most.
 	Instances int
+	// NextProtos is what is offered in ALPN; by default nothing, because a
+	// connection may carry any protocol.
+	NextProtos []string
 }
 
+const (
+	defaultDialTimeout = 10 * time.Second
+	defaultInstances   = 4
+)
+
 // NewDialer returns a dialer with the usual bounds.
-func NewDialer(s *Source) *Dialer { return &Dialer{source: s, Timeout: 10 * time.Second, Instances: 4} }
+func NewDialer(s *Source) *Dialer {
+	return &Dialer{source: s, Timeout: defaultDialTimeout, Instances: defaultInstances}
+}
 
 // Destination is a service as an application names it.
 type Destination struct {
@@ -59,7 +70,7 @@ func (d *Dialer) DialContext(ctx context.Context, destination string) (*tls.Conn
 
 // Dial is DialContext for a destination in its parts.
 func (d *Dialer) Dial(ctx context.Context, to Destination) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, defaultDialTimeout))
 	defer cancel()
 	list, err := d.source.discover(ctx, to)
 	if err != nil {
@@ -107,14 +118,16 @@ func (d *Dialer) DialAddress(ctx context.Context, address, destination string) (
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, defaultDialTimeout))
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	c := carry(raw, d.source)
-	c.secure = tls.Client(c, d.source.clientConfig(now, leaf, want.in(now), c))
+	config := d.source.clientConfig(now, leaf, want.in(now), c)
+	config.NextProtos = d.NextProtos
+	c.secure = tls.Client(c, config)
 	if err := c.secure.HandshakeContext(ctx); err != nil {
 		_ = c.secure.Close()
 		return nil, fmt.Errorf("connect to %s at %s: %w", want.Service, address, Refusal(err))

@@ -22,6 +22,8 @@ func HTTPClient(s *Source) *http.Client {
 // HTTPTransport is the transport of HTTPClient without its translation of
 // errors, for applications that set more of it.
 func HTTPTransport(d *Dialer) *http.Transport {
+	own := *d
+	own.NextProtos = httpProtos()
 	return &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(address)
@@ -32,7 +34,7 @@ func HTTPTransport(d *Dialer) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			conn, err := d.Dial(ctx, to)
+			conn, err := own.Dial(ctx, to)
 			if err != nil {
 				return nil, err
 			}

@@ -1,72 +1,36 @@
 package connectd
 
 import (
-	"bytes"
 	"crypto/x509"
 	"strings"
+	"unsafe"
 
 	"github.com/connectd/connectd/intentions"
 )
 
-// certificateID returns the SPIFFE ID of a leaf, without allocating. What
-// crypto/x509 made of the URI has lost what a parser may forgive, so its parts
-// count only if they are, byte for byte, what was signed.
+// certificateID returns the SPIFFE ID of a leaf.
 func certificateID(c *x509.Certificate) (intentions.ID, bool) {
+	uri, ok := sanURI(c)
+	if !ok {
+		return intentions.ID{}, false
+	}
+	id, err := intentions.ParseID(strings.Clone(uri))
+	return id, err == nil
+}
+
+// sanURI returns the one URI of a certificate as it was signed, without
+// allocating. What crypto/x509 makes of it is not looked at: its parser has
+// forgotten, for instance, a fragment that was empty. The string shares the
+// memory of the certificate, which nobody writes to once it is parsed.
+func sanURI(c *x509.Certificate) (string, bool) {
 	if len(c.URIs) != 1 {
-		return intentions.ID{}, false
+		return "", false
 	}
-	u := c.URIs[0]
 	raw, ok := onlyURI(c)
-	if !ok || len(raw) > maxIDBytes || len(raw) != len(idScheme)+len(u.Host)+len(u.Path) ||
-		!bytes.EqualFold(raw[:len(idScheme)], []byte(idScheme)) {
-		return intentions.ID{}, false
+	if !ok || len(raw) == 0 {
+		return "", false
 	}
-	rest := raw[len(idScheme):]
-	if string(rest[:len(u.Host)]) != u.Host || string(rest[len(u.Host):]) != u.Path {
-		return intentions.ID{}, false
-	}
-	return idOfParts(u.Host, u.Path)
-}
-
-// maxIDBytes is the limit of the SPIFFE ID standard, section 2.3.
-const maxIDBytes = 2048
-
-const idScheme = "spiffe://"
-
-// idOfParts parses trust domain and path by the rules of intentions.ParseID.
-func idOfParts(trustDomain, path string) (id intentions.ID, ok bool) {
-	if !intentions.ValidName(trustDomain) {
-		return id, false
-	}
-	id.TrustDomain = trustDomain
-	id.Service.Partition = intentions.DefaultPart
-	if strings.HasPrefix(path, "/ap/") {
-		if id.Service.Partition, path, ok = labelled(path, "/ap/"); !ok {
-			return id, false
-		}
-		id.Service.Partition = strings.ToLower(id.Service.Partition)
-	}
-	if id.Service.Namespace, path, ok = labelled(path, "/ns/"); !ok {
-		return id, false
-	}
-	if id.Datacenter, path, ok = labelled(path, "/dc/"); !ok {
-		return id, false
-	}
-	id.Service.Name, path, ok = labelled(path, "/svc/")
-	return id, ok && path == ""
-}
-
-// labelled cuts a label and the valid segment behind it.
-func labelled(path, label string) (value, rest string, ok bool) {
-	after, found := strings.CutPrefix(path, label)
-	if !found {
-		return "", "", false
-	}
-	end := strings.IndexByte(after, '/')
-	if end < 0 {
-		end = len(after)
-	}
-	return after[:end], after[end:], intentions.ValidName(after[:end])
+	return unsafe.String(&raw[0], len(raw)), true
 }
 
 // onlyURI returns the bytes of the one URI among the subject's alternative

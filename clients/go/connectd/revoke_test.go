@@ -241,7 +241,9 @@ func TestForeignHTTPServerIsFollowed(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- h.ServeTLS(l, "", "") }()
 	defer func() { _ = h.Close(); <-done }()
-	conn, err := NewDialer(w.source("web")).DialAddress(t.Context(), l.Addr().String(), "db")
+	d := NewDialer(w.source("web"))
+	d.NextProtos = []string{"h2"}
+	conn, err := d.DialAddress(t.Context(), l.Addr().String(), "db")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -440,32 +439,47 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// TestRotationsFailNoHandshake rotates the root while handshakes go on.
-func TestRotationsFailNoHandshake(t *testing.T) {
-	w := newWorld(t, webMayReachDB)
-	db, web := w.source("db"), w.source("web")
-	address := greet(t, Listen(db, localListener(t)))
-	stop := make(chan struct{})
+// storm shakes hands without a pause until it is stopped, and then says how
+// many handshakes there were. A failed one fails the test.
+func storm(t *testing.T, s *Source, address string) (stop func() int64) {
+	t.Helper()
+	over := make(chan struct{})
 	var shaken, failed atomic.Int64
 	var last atomic.Value
-	var storm sync.WaitGroup
+	var running sync.WaitGroup
 	for range 2 {
-		storm.Go(func() {
+		running.Go(func() {
 			for {
 				select {
-				case <-stop:
+				case <-over:
 					return
 				default:
 				}
 				shaken.Add(1)
-				if err := try(web, address, "db"); err != nil && !errors.Is(err, io.EOF) {
+				if err := try(s, address, "db"); err != nil {
 					failed.Add(1)
 					last.Store(err.Error())
 				}
 			}
 		})
 	}
-	for range 5 {
+	return func() int64 {
+		close(over)
+		running.Wait()
+		if failed.Load() > 0 {
+			t.Errorf("%d of %d handshakes failed: %v", failed.Load(), shaken.Load(), last.Load())
+		}
+		return shaken.Load()
+	}
+}
+
+// TestRotationsFailNoHandshake rotates the root while handshakes go on.
+func TestRotationsFailNoHandshake(t *testing.T) {
+	w := newWorld(t, webMayReachDB)
+	db, web := w.source("db"), w.source("web")
+	stop := storm(t, web, greet(t, Listen(db, localListener(t))))
+	const rotations = 10
+	for range rotations {
 		d, c := db.Snapshot().leaf.serial, web.Snapshot().leaf.serial
 		if err := w.authority.Rotate(t.Context()); err != nil {
 			t.Fatal(err)
@@ -473,10 +487,21 @@ func TestRotationsFailNoHandshake(t *testing.T) {
 		until(t, db, "a new leaf", func(n *Snapshot) bool { return n.leaf.serial != d })
 		until(t, web, "a new leaf", func(n *Snapshot) bool { return n.leaf.serial != c })
 	}
-	close(stop)
-	storm.Wait()
-	if failed.Load() > 0 {
-		t.Errorf("%d of %d handshakes failed: %v", failed.Load(), shaken.Load(), last.Load())
+	t.Logf("%d rotations, %d handshakes", rotations, stop())
+}
+
+// TestRestartsFailNoHandshake ends the daemon and starts it again while
+// handshakes go on.
+func TestRestartsFailNoHandshake(t *testing.T) {
+	w := newWorld(t, webMayReachDB)
+	db, web := w.source("db"), w.source("web")
+	stop := storm(t, web, greet(t, Listen(db, localListener(t))))
+	const restarts = 10
+	for range restarts {
+		before := db.Snapshot().Index()
+		w.stop()
+		w.start()
+		until(t, db, "a snapshot of the new daemon", func(n *Snapshot) bool { return n.Index() != before })
 	}
-	t.Logf("5 rotations, %d handshakes, 0 failed", shaken.Load())
+	t.Logf("%d restarts, %d handshakes", restarts, stop())
 }

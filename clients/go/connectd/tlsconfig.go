@@ -47,10 +47,14 @@ func (s *Source) serverConfig(judges bool) *tls.Config {
 func (s *Source) baseConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS12,
-		NextProtos:             []string{"h2", "http/1.1"},
+		NextProtos:             httpProtos(),
 		SessionTicketsDisabled: true,
 	}
 }
+
+// httpProtos is what both ends of HTTP offer. A peer that offers nothing is
+// served as well.
+func httpProtos() []string { return []string{"h2", "http/1.1"} }
 
 // ClientTLSConfig is for any client of TLS that reaches one destination: a
 // SPIFFE ID, or a service in our own datacenter by its name or
