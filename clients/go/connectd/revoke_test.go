@@ -143,18 +143,30 @@ func TestRevocationByTheBundle(t *testing.T) {
 	db, web := w.source("db", OnRevoked(here.add)), w.source("web", OnRevoked(there.add))
 	address := greet(t, Listen(db, localListener(t)))
 	open := hold(t, web, address, 3)
-	// A bundle of another authority takes the place of ours.
+	// A bundle of another authority takes the place of ours, at one end and then
+	// at the other.
 	other := newWorld(t, bothAllowed).source("db").Snapshot()
-	for _, s := range []*Source{db, web} {
-		next := *s.Snapshot()
-		next.bundle = other.bundle
-		for _, c := range s.connections.all() {
-			if got := c.refusedBy(&next, &pass{}); got != CodeUnknownRoot {
-				t.Errorf("got %q", got)
-			}
+	for _, c := range db.connections.all() {
+		if got := c.refusedBy(withBundle(db.Snapshot(), other), &pass{}); got != CodeUnknownRoot {
+			t.Errorf("got %q", got)
 		}
 	}
 	stillOpen(t, open)
+	web.publish(withBundle(web.Snapshot(), other))
+	if took := allEnd(t, time.Now(), open); took > time.Second {
+		t.Errorf("closing took %s", took)
+	}
+	web.Close() // It waits for what it closes.
+	if there.count() != 3 || there.list[0] != "db "+CodeUnknownRoot || here.count() != 0 {
+		t.Errorf("got %v and %v", there.list, here.list)
+	}
+}
+
+// withBundle is a snapshot with the bundle of another one.
+func withBundle(s, other *Snapshot) *Snapshot {
+	next := *s
+	next.bundle = other.bundle
+	return &next
 }
 
 func TestPerRequestKeepsTheConnection(t *testing.T) {

@@ -63,7 +63,8 @@ func WithLogger(l *slog.Logger) SourceOption { return func(o *sourceOptions) { o
 
 // OnRevoked is called for every connection that is closed because its peer is
 // no longer allowed, with the reason of the decision or the code of the
-// failure. It is called by the goroutine that closes, and has to return soon.
+// failure. It is called by the goroutine that closes, for which Close waits: it
+// has to return soon, and must not close the source itself.
 func OnRevoked(f func(Peer, string)) SourceOption { return func(o *sourceOptions) { o.revoked = f } }
 
 // OnDecision is called for every decision that the TLS adapters make. It is

@@ -363,3 +363,30 @@ func FuzzSnapshotAnswer(f *testing.F) {
 		}
 	})
 }
+
+// FuzzOtherAnswers reads what the daemon says of instances and decisions.
+func FuzzOtherAnswers(f *testing.F) {
+	f.Add([]byte(`{"index":1,"instances":[{"id":"db","address":"10.0.0.1","port":1,"spiffe_id":"` + sourceID("db") + `"}]}`))
+	f.Add([]byte(`{"decision":"allow","allowed":true,"reason":"intention"}`))
+	f.Add([]byte(`{"error":{"code":"not_ready","message":"x"}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var found Discovery
+		if json.Unmarshal(body, &found) == nil {
+			for i := range found.Instances {
+				in := &found.Instances[i]
+				if in.check(Destination{Service: "db"}) != nil {
+					continue
+				}
+				if id, err := intentions.ParseID(in.SPIFFEID); err != nil || !strings.EqualFold(id.Service.Name, "db") {
+					t.Errorf("an instance of db is %q", in.SPIFFEID)
+				}
+			}
+		}
+		var a answerWire
+		if json.Unmarshal(body, &a) == nil {
+			if got := a.answer(); got.Decision.Allowed != (got.Decision.Decision == Allow) || got.Err != nil && got.Decision.Allowed {
+				t.Errorf("got %+v", got)
+			}
+		}
+	})
+}
