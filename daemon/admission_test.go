@@ -236,6 +236,7 @@ func TestCheckConfig(t *testing.T) {
 					t.Error("the daemon starts on it")
 				}
 				_ = os.RemoveAll(filepath.Join(dir, "store"))
+				_ = os.Remove(filepath.Join(dir, "s.lock"))
 			}
 		})
 	}
@@ -254,7 +255,7 @@ func TestAdmissionToSocketsByGroup(t *testing.T) {
 	c := DefaultConfig()
 	c.Socket = SocketConfig{Path: filepath.Join(dir, "s"), Group: "2", Mode: 0o660}
 	c.Admin = SocketConfig{Group: "3", Mode: 0o660}
-	both, err := listen(context.Background(), c)
+	both, err := listen(context.Background(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -178,6 +177,12 @@ func admissionOf(c Config, m ruleMaker, uid uint32) (*rules, error) {
 
 // run opens the store, restores, listens, and only then watches.
 func run(ctx context.Context, c Config, o Options, p parts) error {
+	// A second daemon ends here, before it has touched anything.
+	lock, err := socketapi.TakeLock(c.Socket.Path)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	records, err := openStore(c, o.Logger)
 	if err != nil {
 		return err
@@ -200,16 +205,16 @@ func run(ctx context.Context, c Config, o Options, p parts) error {
 		logger: o.Logger.Named("admission"),
 	}
 	api.Administration, api.Refusals, api.Limits = admin, &socketapi.Refusals{}, socketapi.NewLimits(0, 0)
-	sockets, err := listen(ctx, c)
+	sockets, err := listen(ctx, c, lock)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	serve(ctx, g, socketapi.New(api), sockets.main)
+	serve(ctx, g, socketapi.New(api), sockets.main, o.Logger)
 	// The administrator's connections count for themselves: who fills the others
 	// must not keep him out.
 	api.Limits = nil
-	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin)
+	serve(ctx, g, socketapi.NewAdmin(api), sockets.admin, o.Logger)
 	o.Logger.Info("serving", "socket", c.Socket.Path, "upstream", p.name, "store", records.Path())
 	if p.admission.current.Load().empty() {
 		o.Logger.Warn("nobody is admitted: the configuration has no allow block, and the daemon runs as root")
@@ -254,35 +259,4 @@ func socketGroup(block, name string) (int, error) {
 		return 0, fmt.Errorf("%s: %w", block, err)
 	}
 	return int(id), nil
-}
-
-// sockets are the listeners of the daemon.
-type sockets struct{ main, admin net.Listener }
-
-func listen(ctx context.Context, c Config) (sockets, error) {
-	gid, adminGID, err := socketGroups(c)
-	if err != nil {
-		return sockets{}, err
-	}
-	main, err := socketapi.Listen(ctx, c.Socket.Path, c.Socket.Mode, gid)
-	if err != nil {
-		return sockets{}, err
-	}
-	admin, err := socketapi.Listen(ctx, c.AdminPath(), c.Admin.Mode, adminGID)
-	if err != nil {
-		_ = main.Close()
-		return sockets{}, err
-	}
-	return sockets{main, admin}, nil
-}
-
-// serve serves a socket until ctx ends.
-func serve(ctx context.Context, g *errgroup.Group, s *socketapi.Server, l net.Listener) {
-	g.Go(func() error { return s.Serve(l) })
-	g.Go(func() error {
-		<-ctx.Done()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainFor)
-		defer cancel()
-		return s.Shutdown(drain)
-	})
 }

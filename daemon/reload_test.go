@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/connectd/connectd/cache/consul/consultest"
 	"github.com/connectd/connectd/cache/devca"
 	"github.com/connectd/connectd/socketapi"
 )
@@ -193,9 +194,12 @@ func TestAdmissionByOwnSocket(t *testing.T) {
 	if _, err := open.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) || err == nil {
 		t.Errorf("a connection to a door that was taken away: got %v, want its end within a second", err)
 	}
-	if _, body := ask(t, d.admin, http.MethodGet, "/v1/status"); !strings.Contains(body, "no-such-user-here") {
-		t.Errorf("the status does not say why the socket is away: %s", body)
-	}
+	consultest.Eventually(t, 10*time.Second, "the status to say why the socket is away", func() error {
+		if _, body := ask(t, d.admin, http.MethodGet, "/v1/status"); !strings.Contains(body, "no-such-user-here") {
+			return errors.New(body)
+		}
+		return nil
+	})
 }
 
 func TestAdmissionExplains(t *testing.T) {

@@ -29,6 +29,10 @@ func start() int {
 // return an exitCode.
 const exitError = 2
 
+// exitServed is the code of a daemon that finds another one in its place: it
+// may be tried again (EX_TEMPFAIL of sysexits.h).
+const exitServed = 75
+
 // execute runs one command and returns the exit code.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
@@ -44,6 +48,9 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return int(code)
 	}
 	fmt.Fprintln(stderr, "connectd: "+oneLine(messageOf(ctx, err)))
+	if errors.Is(err, daemon.ErrServed) {
+		return exitServed
+	}
 	return exitError
 }
 
