@@ -334,13 +334,37 @@ func TestDecisionsFromAConnectionAllocateNothing(t *testing.T) {
 func BenchmarkDecideConn(b *testing.B) {
 	w := newWorld(b, webMayReachDB)
 	now := w.source("db").Snapshot()
-	state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{w.source("web").Snapshot().leaf.certificate.Leaf}}
-	b.ReportAllocs()
-	for b.Loop() {
-		if !now.DecideConn(state).Allowed {
-			b.Fatal("denied")
-		}
+	state := func(service string) *tls.ConnectionState {
+		leaf := w.source(service).Snapshot().leaf.certificate.Leaf
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
 	}
+	web, cart := state("web"), state("cart")
+	request := &intentions.Request{Method: "GET", Path: "/v1/x", Headers: http.Header{"X-A": {"1"}}}
+	b.Run("connection", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !now.DecideConn(web).Allowed {
+				b.Fatal("denied")
+			}
+		}
+	})
+	b.Run("request", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !now.DecideRequest(cart, request).Allowed {
+				b.Fatal("denied")
+			}
+		}
+	})
+	b.Run("map-lookup", func(b *testing.B) {
+		names := map[string]int{sourceID("web"): 1, sourceID("cart"): 2}
+		key := sourceID("web")
+		for b.Loop() {
+			if names[key] != 1 {
+				b.Fatal("missing")
+			}
+		}
+	})
 }
 
 func FuzzSnapshotAnswer(f *testing.F) {
