@@ -105,6 +105,10 @@ mutate: ## change the engine in small ways and tell which changes no test notice
 	go run ./internal/tools/mutate -dir intentions -files $(MUTATED) -flags '-rapid.seed=1 -rapid.nofailfile' \
 	  -accepted intentions/testdata/accepted-mutants.txt $(MUTATEFLAGS)
 
+.PHONY: admission
+admission: ## the tests of who is admitted, with their full counts; as root, minutes
+	CONNECTD_TEST_FULL=1 go test -count=1 -v -timeout 30m -run 'Admission|Front|PIDReuse$$|Hostile|Passed|Limits|Peer' ./socketapi ./daemon
+
 .PHONY: docs
 docs: ## execute and check the documentation: every test with Docs in its name
 	@go test -json -count=1 $(TESTFLAGS) -run Docs ./... | $(SUMMARY)
