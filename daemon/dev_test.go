@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,9 +104,11 @@ func TestDevRunsInItsOwnDirectory(t *testing.T) {
 	if err != nil || !started {
 		t.Errorf("got %v, started %v", err, started)
 	}
+	// The locks stay: whoever removed one could let two daemons in.
 	left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	left = slices.DeleteFunc(left, func(path string) bool { return strings.HasSuffix(path, ".lock") })
 	if err != nil || len(left) > 0 {
-		t.Errorf("got %v left behind, want nothing", left)
+		t.Errorf("got %v left behind, want nothing but locks", left)
 	}
 	if stores, _ := filepath.Glob(filepath.Join(dir, "connectd-dev-store-*")); len(stores) > 0 {
 		t.Errorf("got %v left behind, want no store", stores)
