@@ -87,7 +87,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	if [ -z "$$targets" ]; then echo "no fuzz target found"; exit 1; fi; \
 	for target in $$targets; do \
 	  echo "$${target%#*} $${target#*#}"; \
-	  go test -run '^$$' -fuzz "^$${target#*#}\$$" -fuzzminimizetime 20x -fuzztime $(FUZZTIME) "$${target%#*}"; \
+	  ./internal/tools/fuzz.sh "$${target%#*}" "$${target#*#}" $(FUZZTIME); \
 	done
 
 .PHONY: bench
