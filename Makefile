@@ -32,7 +32,7 @@ SUMMARY := go run ./internal/tools/testsummary -trim $(MODULE)
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## compile the programs into bin/
@@ -50,11 +50,21 @@ dev: ## run the daemon on the development authority: no Consul, no root
 test: lint cross consul fuzz race ## everything that CI runs: lint, cross, consul, fuzz, then all tests
 
 .PHONY: race
-race: ## the Go tests alone, with the race detector
+race: strace ## the Go tests alone, with the race detector
 	@status=0; { \
 	  go test -json -race $(TESTFLAGS) $(PKG) || status=1; \
 	  for dir in $(NESTED); do go -C $$dir test -json -race $(TESTFLAGS) ./... || status=1; done; \
 	  exit $$status; } | $(SUMMARY)
+
+.PHONY: durability
+durability: strace ## the store under kills, power loss, damage and disk errors, in the counts that we promise; minutes
+	@CONNECTD_DURABILITY=1 go test -count=1 -v -timeout 20m ./store \
+	  -run '^Test(Killed|PowerLoss|PowerLossControl|FailedSyncIsNotRepeated|Corruption|DiskErrors|NoKeyInClear|KeyMatrix)$$' \
+	  | grep -v -e '^=== ' -e '^ *--- PASS: .*/' -e ': moment '
+
+.PHONY: strace
+strace: ## install strace, which injects faults into system calls, where it is missing
+	@command -v strace >/dev/null || .ci/install-strace
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck, nested modules included

@@ -87,14 +87,20 @@ func judge(raw records, keys []*kek) (*content, error) {
 	if c.values, err = each(c.sealed, c.sealer.open); err != nil {
 		return nil, err
 	}
-	if c.manifest, err = manifestOf(c.sealed); err != nil || h.Format == 1 {
-		return c, err
+	if c.manifest, err = manifestOf(c.sealed); err != nil {
+		return nil, err
+	}
+	if h.Format == 1 {
+		return c, nil
 	}
 	stored, err := c.sealer.open(string(headerBucket), string(manifestKey), raw[string(headerBucket)][string(manifestKey)])
 	if err != nil {
 		return nil, err
 	}
-	return c, c.manifest.check(stored)
+	if err := c.manifest.check(stored); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // unlock finds the key that opens the file and what the records are sealed

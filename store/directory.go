@@ -62,13 +62,33 @@ func (d *directory) claim() error {
 	// The lock is on the directory: it needs no file that a full disk cannot
 	// hold, and it stays where it is when the file is replaced. A file system
 	// that cannot lock leaves it to bbolt's own lock.
-	if errors.Is(syscall.Flock(int(d.handle.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK) {
-		return ErrLocked
-	}
-	return nil
+	return d.lock()
 }
 
-func (d *directory) close() error { return d.handle.Close() }
+// lockEvery is how often a lock that is held is tried.
+const lockEvery = 10 * time.Millisecond
+
+// lock waits a little: of a daemon that was killed, a process that was just
+// being started may be left for a moment.
+func (d *directory) lock() error {
+	for end := time.Now().Add(lockWait); ; {
+		err := syscall.Flock(int(d.handle.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil
+		}
+		if time.Now().After(end) {
+			return ErrLocked
+		}
+		<-time.After(lockEvery)
+	}
+}
+
+// close lets go of the lock by itself: a process that is just being started
+// holds a copy of the descriptor until it runs its program.
+func (d *directory) close() error {
+	_ = syscall.Flock(int(d.handle.Fd()), syscall.LOCK_UN)
+	return d.handle.Close()
+}
 
 func (d *directory) join(name string) string { return filepath.Join(d.path, name) }
 
