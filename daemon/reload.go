@@ -95,7 +95,7 @@ func needRestart(was, is Config) []string {
 		{"consul", was.Consul != is.Consul},
 		{"socket", was.Socket != is.Socket},
 		{"admin", was.Admin != is.Admin},
-		{"store", was.StoreDir != is.StoreDir},
+		{"store", was.StoreDir != is.StoreDir || was.StoreKeyFile != is.StoreKeyFile || was.StoreInClear != is.StoreInClear},
 		{"policy", was.MaxStale != is.MaxStale || was.DefaultAction != is.DefaultAction},
 		{"log", was.LogLevel != is.LogLevel || was.LogJSON != is.LogJSON},
 		{"service token_file", !reflect.DeepEqual(was.tokenFiles(), is.tokenFiles())},
