@@ -109,8 +109,8 @@ func pemOf(certs ...*x509.Certificate) string {
 // root describes the signer as Consul would.
 func (s *signer) root() Root {
 	return Root{
-		ID: hexColon(s.cert.SerialNumber.Bytes()), Name: s.cert.Subject.CommonName,
-		SerialNumber: s.cert.SerialNumber.Uint64(), SigningKeyID: hexColon(s.cert.SubjectKeyId),
+		ID: HexColon(s.cert.SerialNumber.Bytes()), Name: s.cert.Subject.CommonName,
+		SerialNumber: s.cert.SerialNumber.Uint64(), SigningKeyID: HexColon(s.cert.SubjectKeyId),
 		NotBefore: s.cert.NotBefore, NotAfter: s.cert.NotAfter, CertPEM: pemOf(s.cert),
 		IntermediatesPEM: []string{}, PrivateKeyType: "ec", PrivateKeyBits: 256,
 	}

@@ -66,12 +66,12 @@ func ParseLeaf(service intentions.Service, certPEM string, keyPEM Secret) (*Leaf
 		Service:        service,
 		SPIFFEID:       cert.URIs[0].String(),
 		Datacenter:     id.Datacenter,
-		SerialNumber:   hexColon(cert.SerialNumber.Bytes()),
+		SerialNumber:   HexColon(cert.SerialNumber.Bytes()),
 		CertPEM:        certPEM,
 		KeyPEM:         keyPEM,
 		NotBefore:      cert.NotBefore,
 		NotAfter:       cert.NotAfter,
-		AuthorityKeyID: hexColon(cert.AuthorityKeyId),
+		AuthorityKeyID: HexColon(cert.AuthorityKeyId),
 		chain:          chain,
 	}, nil
 }
@@ -175,7 +175,7 @@ func parsePrivateKey(block *pem.Block) (crypto.PrivateKey, error) {
 	return x509.ParseECPrivateKey(block.Bytes)
 }
 
-// hexColon writes bytes as Consul does: lower-case hex pairs joined by colons.
-func hexColon(b []byte) string {
+// HexColon writes bytes as Consul does: lower-case hex pairs joined by colons.
+func HexColon(b []byte) string {
 	return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")
 }

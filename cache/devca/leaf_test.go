@@ -61,7 +61,7 @@ func TestLeafHasConsulsShape(t *testing.T) {
 		{"ca", cert.IsCA || !cert.BasicConstraintsValid, false},
 		{"signature", cert.SignatureAlgorithm, x509.ECDSAWithSHA256},
 		{"subject_key_id", string(cert.SubjectKeyId), string(spki[:])},
-		{"authority_key_id", hexColon(cert.AuthorityKeyId), root.SigningKeyID},
+		{"authority_key_id", cache.HexColon(cert.AuthorityKeyId), root.SigningKeyID},
 		{"lifetime", leaf.Lifetime(), DefaultLeafLifetime},
 		{"backdate", time.Since(leaf.NotBefore).Round(10 * time.Second), time.Minute},
 		{"next_serial", certificate(t, issue(t, a, web).CertPEM).SerialNumber.Uint64(), cert.SerialNumber.Uint64() + 1},
@@ -112,7 +112,7 @@ func TestRootWarnsAndIsDescribed(t *testing.T) {
 		t.Errorf("got %v in trust domain %s", cert.URIs, b.TrustDomain)
 	}
 	if !root.Active || root.PrivateKeyType != "ec" || root.PrivateKeyBits != 256 || root.IntermediatesPEM != nil ||
-		root.SerialNumber != cert.SerialNumber.Uint64() || root.SigningKeyID != hexColon(cert.SubjectKeyId) ||
+		root.SerialNumber != cert.SerialNumber.Uint64() || root.SigningKeyID != cache.HexColon(cert.SubjectKeyId) ||
 		len(root.ID) != 59 || root.CreateIndex == 0 || root.ModifyIndex == 0 {
 		t.Errorf("got %+v", root)
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net/url"
 	"strings"
@@ -101,10 +100,10 @@ func (r *root) crossSign(other *root, serial uint64, now time.Time) (string, err
 func (r *root) describe(active bool) cache.Root {
 	id := sha1.Sum(r.cert.Raw)
 	d := cache.Root{
-		ID:                  hexColon(id[:]),
+		ID:                  cache.HexColon(id[:]),
 		Name:                "connectd development authority CA Primary Cert",
 		SerialNumber:        r.cert.SerialNumber.Uint64(),
-		SigningKeyID:        hexColon(r.cert.SubjectKeyId),
+		SigningKeyID:        cache.HexColon(r.cert.SubjectKeyId),
 		ExternalTrustDomain: strings.TrimSuffix(TrustDomain, ".consul"),
 		NotBefore:           r.cert.NotBefore,
 		NotAfter:            r.cert.NotAfter,
@@ -123,9 +122,4 @@ func (r *root) describe(active bool) cache.Root {
 
 func certificatePEM(der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-// hexColon writes bytes as Consul does: lower-case hex pairs joined by colons.
-func hexColon(b []byte) string {
-	return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")
 }
